@@ -1,0 +1,170 @@
+"""Atomic, checksummed, content-addressed files: records, tensors and checkpoints, with locks and a profile."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from milib.errors import StudyError
+from milib.params import project_root
+
+COMPUTE = ("rng", "data", "models", "attacks", "defenses", "theory", "study", "experiments")
+"""Modules whose source is part of a record's identity: what they say decides its numbers."""
+
+
+def digest(value) -> str:
+    """A 16-digit fingerprint of anything JSON can write."""
+    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """A fingerprint of named tensors: names, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def source_digest() -> str:
+    """A fingerprint of the modules in COMPUTE."""
+    here = Path(__file__).parent
+    return digest([(here / f"{name}.py").read_text() for name in COMPUTE])
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """`path` with `content`, complete or not at all: temporary name, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """One process at a time: who needs the same file waits until it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def provenance() -> dict:
+    """What a record notes beside its identity: commit, versions, machine, threads, time."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False)
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "commit": commit.stdout.strip() or None,
+        "versions": versions,
+        "machine": machine,
+        "threads": torch.get_num_threads(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+class Store:
+    """The files of one run. `reference` is read for checkpoints only, so no number is taken from what was committed."""
+
+    def __init__(self, folder: Path, reference: Path, notebook: str):
+        self.folder, self.reference, self.notebook = Path(folder), Path(reference), notebook
+        self.events: list[dict] = []
+
+    def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
+        """One line of the profile: what took how long, what came from the cache."""
+        self.events.append({"kind": kind, "name": name, "seconds": round(seconds, 2), "cached": cached})
+        write_atomic(self.folder / "profile" / f"{self.notebook}.json", json.dumps(self.events, indent=1).encode())
+
+    def record(self, name: str, identity: dict, compute: Callable[[], dict]) -> dict:
+        """The result of `compute`, from records/<name>-<fingerprint>.json where that exists.
+
+        The fingerprint covers `identity` and the source of the modules in COMPUTE. Raises StudyError on a damaged file.
+        """
+        identity = json.loads(json.dumps(identity | {"source": source_digest()}))
+        fingerprint = digest(identity)
+        path = self.folder / "records" / f"{name}-{fingerprint}.json"
+        started = time.perf_counter()
+        with lock(self.folder / "locks" / path.name):
+            cached = path.exists()
+            if not cached:
+                result = json.loads(json.dumps(compute()))
+                seconds = time.perf_counter() - started
+                content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint, "checksum": digest(result)}
+                content |= {"seconds": round(seconds, 3), "identity": identity, "made": provenance(), "result": result}
+                write_atomic(path, json.dumps(content).encode())
+        content = read_record(path)
+        self.note("record", path.name, time.perf_counter() - started, cached)
+        return content["result"]
+
+    def tensors(self, name: str, identity: dict, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Like `record`, for tensors that are an intermediate step (adversarial examples): cache/<name>-<fingerprint>.safetensors."""
+        path = self.folder / "cache" / f"{name}-{digest(identity | {'source': source_digest()})}.safetensors"
+        started = time.perf_counter()
+        with lock(self.folder / "locks" / path.name):
+            cached = path.exists()
+            if not cached:
+                write_tensors(path, compute(), {})
+        tensors, _ = read_tensors(path)
+        self.note("tensors", path.name, time.perf_counter() - started, cached)
+        return tensors
+
+    def find_checkpoint(self, name: str, recipe: dict) -> Path | None:
+        """Where the weights of a recipe lie: this run's folder, then the committed reference; None if nowhere."""
+        for folder in (self.folder, self.reference):
+            path = folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
+            if path.exists():
+                return path
+        return None
+
+    def checkpoint_path(self, name: str, recipe: dict) -> Path:
+        """Where this run writes the weights of a recipe."""
+        return self.folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
+
+
+def read_record(path: Path) -> dict:
+    """A record's whole content. Raises StudyError where the file is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        intact = content["checksum"] == digest(content["result"])
+    except (ValueError, KeyError):
+        intact = False
+    if not intact:
+        raise StudyError(f"{path} is damaged: delete it and run again")
+    return content
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
+    """A safetensors file, complete or absent, with a checksum and JSON metadata."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = {"checksum": tensors_digest(plain), "metadata": json.dumps(metadata)}
+    write_atomic(path, safetensors.torch.save(plain, header))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and metadata of `write_tensors`. Raises StudyError where the file is damaged."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        intact = header["checksum"] == tensors_digest(tensors)
+    except (safetensors.SafetensorError, TypeError, KeyError):
+        intact = False
+    if not intact:
+        raise StudyError(f"{path} is damaged: delete it and run again")
+    return tensors, json.loads(header["metadata"])

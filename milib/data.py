@@ -1,0 +1,158 @@
+"""Data sets as integer tensors on the device, augmentation there, and the sample pool p_s."""
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from milib import rng
+from milib.errors import StudyError
+from milib.params import Params, project_root
+
+DIGITS_TEST = 397
+"""Digits set aside for testing; the other 1,400 are for training and selection."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 [n, C, H, W] with values 0..peak, labels int64 [n], and each image's index in its source."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    classes: int
+    peak: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, where: Tensor | slice = slice(None)) -> Tensor:
+        """float32 [k, C, H, W] in [0, 1]."""
+        return self.images[where].float() / self.peak
+
+    def take(self, where: Tensor | slice) -> "Dataset":
+        return Dataset(self.images[where], self.labels[where], self.index[where], self.classes, self.peak)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training images, images held out of them for every selection, and test images (for final numbers only)."""
+
+    train: Dataset
+    heldout: Dataset
+    test: Dataset
+
+
+def _digits() -> tuple[tuple, tuple, int]:
+    source = load_digits()
+    images = source.images.astype(np.uint8)[:, None]
+    order = rng.generator("digits", "split").permutation(len(images))
+    test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
+    return (images[train], source.target[train]), (images[test], source.target[test]), 16
+
+
+def _generated(classes: int) -> tuple[tuple, tuple, int]:
+    """Images of CIFAR's shape: a smooth pattern per class, shifted and covered with noise."""
+    draw = rng.generator("generated", classes)
+    patterns = torch.nn.functional.interpolate(torch.from_numpy(draw.random((classes, 3, 4, 4))), size=32, mode="bilinear")
+    both = []
+    for count in (2000, 500):
+        labels = np.arange(count) % classes
+        noise = draw.normal(0, 0.15, (count, 3, 32, 32))
+        images = np.clip(patterns[labels].numpy() + noise, 0, 1) * 255
+        both.append((images.astype(np.uint8), labels))
+    return both[0], both[1], 255
+
+
+def data_root(params: Params) -> Path:
+    """Where the CIFAR files lie: the parameter, else $MILIB_DATA, else ./data at the project root."""
+    return Path(params.data_root or os.environ.get("MILIB_DATA") or project_root() / "data")
+
+
+def _cifar(params: Params) -> tuple[tuple, tuple, int]:
+    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[params.data]
+    root, both = data_root(params), []
+    for train in (True, False):
+        try:
+            source = kind(root, train=train)
+        except RuntimeError:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    source = kind(root, train=train, download=True)
+            except Exception as error:
+                raise StudyError(
+                    f"run '{params.run}': {kind.url.rsplit('/', 1)[1]} is not in {root} and could not be downloaded ({type(error).__name__}): "
+                    f"put the folder {kind.base_folder}/ of the official python version there, or set data_root or $MILIB_DATA to where it lies"
+                ) from None
+        both.append((source.data.transpose(0, 3, 1, 2), np.array(source.targets)))
+    return both[0], both[1], 255
+
+
+def load(params: Params, device: torch.device) -> Splits:
+    """The run's data on `device`. The split depends on the data set alone, not on the seed. Raises StudyError."""
+    sources = {"digits": _digits, "generated": lambda: _generated(params.classes)}
+    train, test, peak = sources.get(params.data, lambda: _cifar(params))()
+    found = int(train[1].max()) + 1
+    if found != params.classes:
+        raise StudyError(f"run '{params.run}': classes is {params.classes}, but {params.data} has {found}: set classes to {found}")
+    train, test = (
+        Dataset(
+            torch.from_numpy(np.ascontiguousarray(images)).to(device),
+            torch.from_numpy(labels).long().to(device),
+            torch.arange(len(labels), device=device),
+            params.classes,
+            peak,
+        )
+        for images, labels in (train, test)
+    )
+    for name, size, limit in (("n_heldout", params.n_heldout, len(train) - params.classes), ("n_train", params.n_train, len(train) - params.n_heldout)):
+        if size > limit:
+            raise StudyError(f"run '{params.run}': {name} is {size}: it must lie between 0 and {limit} on {params.data}")
+    for name in ("n_test", "n_theory", "n_adaptive"):
+        if getattr(params, name) > len(test):
+            raise StudyError(f"run '{params.run}': {name} is {getattr(params, name)}: it must lie between 2 and {len(test)} on {params.data}")
+    order = torch.from_numpy(rng.generator(params.data, "held out").permutation(len(train))).to(device)
+    kept = order[params.n_heldout :][: params.n_train or None]
+    return Splits(train.take(kept), train.take(order[: params.n_heldout]), test)
+
+
+def augment(images: Tensor, draws: rng.Draws, index: Tensor, epoch: int) -> Tensor:
+    """Random crop after zero padding by 4 and horizontal flip, one draw per (image, epoch); uint8 in, uint8 out."""
+    count, channels, height, width = images.shape
+    uniform = draws.uniform(index, torch.full_like(index, epoch), 3)
+    top, left = (uniform[:, :2] * 9).long().unbind(1)
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = torch.where(uniform[:, 2:] < 0.5, columns, width - 1 - columns) + left[:, None]
+    rows = torch.arange(height, device=images.device) + top[:, None]
+    padded = torch.nn.functional.pad(images, (4, 4, 4, 4))
+    number = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+class SamplePool:
+    """The paper's p_s: clean images x_s grouped by label y_s, on the data's device."""
+
+    def __init__(self, data: Dataset):
+        order = torch.argsort(data.labels, stable=True)
+        self.data, self.classes = data.take(order), data.classes
+        self.sizes = torch.bincount(data.labels, minlength=data.classes)
+        if (self.sizes == 0).any():
+            raise StudyError(f"the sample pool lacks images of class {int((self.sizes == 0).nonzero()[0])}: take a larger n_train")
+        self.starts = self.sizes.cumsum(0) - self.sizes
+
+    def position(self, label: Tensor, v: Tensor) -> Tensor:
+        """Positions [P] in `self.data` for labels [P] and v [P] in [0, 1): floor(v * class size) within the class."""
+        size = self.sizes[label]
+        return self.starts[label] + torch.minimum((v * size).long(), size - 1)
+
+    def draw(self, label: Tensor, v: Tensor) -> Tensor:
+        """x_s [P, C, H, W] for labels y_s [P] and v [P] in [0, 1)."""
+        return self.data.pixels(self.position(label, v))

@@ -1,0 +1,243 @@
+"""Defences at inference: Mixup Inference and the paper's baselines, each an nn.Module around any classifier."""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from milib.data import SamplePool
+from milib.models import chunked
+from milib.rng import Draws
+
+
+class Defense(nn.Module):
+    """The mean prediction over N random transformations of the input; without `transform` overridden, the bare model.
+
+    classifier: images [B, C, H, W] in [0, 1] to logits [B, L]. draws: N. chunk: images per forward pass, which bounds the
+    memory. seed: of the draws that `forward` takes.
+    """
+
+    needs_prediction = False
+
+    def __init__(self, classifier: nn.Module, *, draws: int = 30, chunk: int = 256, seed: int = 0):
+        super().__init__()
+        self.classifier, self.draws, self.chunk, self.seed = classifier, draws, chunk, seed
+        self.fixed: Draws | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Let `forward` begin its sequence of draws again."""
+        self.round = 0
+
+    def frozen(self, draws: Draws) -> "Defense":
+        """A copy whose `forward` uses the same draws at every call: the deterministic defence."""
+        copied = copy.copy(self)
+        copied.fixed = draws
+        return copied
+
+    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        """One transformed input [P, C, H, W] for each (image, draw) pair; `index` and `draw` [P] address the random numbers."""
+        return x
+
+    def base(self, x: Tensor) -> Tensor:
+        """log F(x) [B, L] of the bare classifier."""
+        return self._chunked(lambda images: self.classifier(images).log_softmax(1), x)
+
+    def _chunked(self, function, *inputs: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # recompute in the backward pass: memory is that of one chunk
+            return chunked(lambda *pieces: checkpoint(function, *pieces, use_reentrant=False), self.chunk, *inputs)
+        return chunked(function, self.chunk, *inputs)
+
+    def each(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""
+        count = len(x)
+        index = torch.arange(count, device=x.device) if index is None else index
+        predicted = None
+        if self.needs_prediction:
+            with torch.no_grad():
+                predicted = (self.base(x) if base is None else base).argmax(1)
+
+        def evaluate(row: Tensor, draw: Tensor) -> Tensor:
+            labels = None if predicted is None else predicted[row]
+            return self.classifier(self.transform(x[row], labels, index[row], draw, draws)).log_softmax(1)
+
+        rows = torch.arange(count, device=x.device).repeat_interleave(self.draws)
+        number = torch.arange(self.draws, device=x.device).repeat(count)
+        return self._chunked(evaluate, rows, number).view(count, self.draws, -1)
+
+    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        """log of the mean prediction over the draws (Eq. 6), [B, L]."""
+        each = self.each(x, draws, index, base)
+        return each.logsumexp(1) - math.log(each.shape[1])
+
+    def probabilities(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        """The mean prediction F_MI(x) [B, L] for given draws, without gradient: what records hold.
+
+        base: log F(x) where it is known already; all defences of a table share one.
+        """
+        with torch.no_grad():
+            return self.log_mean(x, draws, index, base).exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """log F_MI(x) [B, L] with fresh draws at every call: safe as logits for any attack library, differentiable end to end."""
+        draws = self.fixed
+        if draws is None:
+            draws = Draws(self.seed, "forward", self.round)
+            self.round += 1
+        return self.log_mean(x, draws)
+
+
+class Undefended(Defense):
+    """The bare classifier, in the form of a defence."""
+
+    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        return self.base(x) if base is None else base
+
+
+class MixupInference(Defense):
+    """Algorithm 1: x~ = lambda x + (1 - lambda) x_s with y_s = the predicted label (mode "pl") or any other (mode "ol").
+
+    ratio: lambda, or [least, most] to draw it uniformly from for each execution (B.1). The prediction is that of the bare
+    classifier at the current x.
+    """
+
+    needs_prediction = True
+
+    def __init__(self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list[float], **options):
+        super().__init__(classifier, **options)
+        self.pool, self.mode, self.ratio = pool, mode, ratio
+
+    def partners(self, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """x_s [P, C, H, W], y_s [P] and lambda [P, 1, 1, 1]. MI-OL: y_s = (prediction + 1 + u) mod L, u uniform in 0..L-2."""
+        u, v, w = draws.uniform(index, draw, 3).unbind(1)
+        label = predicted
+        if self.mode == "ol":
+            label = (predicted + 1 + (u * (self.pool.classes - 1)).long()) % self.pool.classes
+        low, high = self.ratio if isinstance(self.ratio, list | tuple) else (self.ratio, self.ratio)
+        return self.pool.draw(label, v), label, (low + (high - low) * w)[:, None, None, None]
+
+    def transform(self, x: Tensor, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        partner, _, ratio = self.partners(predicted, index, draw, draws)
+        return ratio * x + (1 - ratio) * partner
+
+
+class MICombined(Defense):
+    """MI-OL where MI-PL detects x as adversarial, F_yhat(x) - F_PL,yhat(x) > threshold; else the prediction on x itself.
+
+    MI-OL is evaluated for the flagged inputs alone.
+    """
+
+    def __init__(self, pl: MixupInference, ol: MixupInference, threshold: float):
+        super().__init__(pl.classifier, draws=pl.draws, chunk=pl.chunk, seed=pl.seed)
+        self.pl, self.ol, self.threshold = pl, ol, threshold
+
+    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+        index = torch.arange(len(x), device=x.device) if index is None else index
+        base = self.base(x) if base is None else base
+        with torch.no_grad():
+            flagged = (detection_score(base, self.pl.log_mean(x, draws, index, base)) > self.threshold).nonzero()[:, 0]
+        if len(flagged) == 0:
+            return base
+        return base.index_copy(0, flagged, self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged]))
+
+
+def detection_score(base: Tensor, defended: Tensor) -> Tensor:
+    """s = F_yhat(x) - F_MI,yhat(x) [B] from log-predictions [B, L]; higher means adversarial (minus Delta F_yhat of Eq. 9)."""
+    predicted = base.argmax(1, keepdim=True)
+    return (base.gather(1, predicted).exp() - defended.gather(1, predicted).exp())[:, 0]
+
+
+class GaussianNoise(Defense):
+    """Additive noise of standard deviation sigma on the [0, 1] scale (Tabacof & Valle, 2016); not clipped."""
+
+    def __init__(self, classifier: nn.Module, sigma: float, **options):
+        super().__init__(classifier, **options)
+        self.sigma = sigma
+
+    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        return x + self.sigma * draws.normal(index, draw, x[0].numel()).view_as(x)
+
+
+def _sample(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
+    """x at fractional pixel positions rows, columns [P, H, W]; zero outside the image."""
+    scale = torch.tensor([2 / (x.shape[3] - 1), 2 / (x.shape[2] - 1)], device=x.device)
+    grid = torch.stack([columns, rows], 3) * scale - 1
+    return F.grid_sample(x, grid, mode, "zeros", align_corners=True)
+
+
+class RandomRotation(Defense):
+    """Rotation about the centre by an angle uniform in [-degrees, degrees]; nearest neighbour, zero fill."""
+
+    def __init__(self, classifier: nn.Module, degrees: float, **options):
+        super().__init__(classifier, **options)
+        self.degrees = degrees
+
+    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        return rotate(x, (2 * draws.uniform(index, draw, 1)[:, 0] - 1) * self.degrees)
+
+
+def rotate(x: Tensor, degrees: Tensor) -> Tensor:
+    """x [P, C, H, W] turned counter-clockwise by degrees [P], as torchvision's `rotate` does one image at a time."""
+    angle = torch.deg2rad(degrees)[:, None, None]
+    middle = (torch.tensor(x.shape[2:], device=x.device) - 1) / 2
+    row = torch.arange(x.shape[2], device=x.device)[:, None] - middle[0]
+    column = torch.arange(x.shape[3], device=x.device)[None, :] - middle[1]
+    rows = angle.cos() * row + angle.sin() * column + middle[0]
+    columns = angle.cos() * column - angle.sin() * row + middle[1]
+    return _sample(x, rows, columns, "nearest")
+
+
+class _Crop(Defense):
+    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place."""
+
+    def __init__(self, classifier: nn.Module, sizes: list[int], **options):
+        super().__init__(classifier, **options)
+        self.sizes = sizes
+
+    def _crop(self, side: int, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+        """Size, the crop's top and left, and a second uniform place: each [P, 1]."""
+        uniform = draws.uniform(index, draw, 5)
+        low, high = (min(size, side) for size in self.sizes)
+        size = low + (uniform[:, :1] * (high - low + 1)).long()
+        return size, *(uniform[:, 1:] * (side - size + 1)).long().split(1, 1)
+
+
+class RandomPadding(_Crop):
+    """Xie et al. (ICLR 2018) as adapted to 32x32: the crop, padded with zeros back to full size at a random place."""
+
+    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        side = x.shape[2]
+        size, top, left, down, right = self._crop(side, index, draw, draws)
+        place = torch.arange(side, device=x.device)
+        outside = -2.0 * side
+        rows = torch.where((place >= down) & (place < down + size), place - down + top, outside)
+        columns = torch.where((place >= right) & (place < right + size), place - right + left, outside)
+        return _sample(x, rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
+
+
+class RandomCropResize(_Crop):
+    """Guo et al. (ICLR 2018) as adapted to 32x32: the crop, resized bilinearly back to full size."""
+
+    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+        side = x.shape[2]
+        size, top, left, _, _ = self._crop(side, index, draw, draws)
+        place = ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5).clamp(min=0).minimum(size - 1.0)
+        rows, columns = place + top, place + left
+        return _sample(x, rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear")
+
+
+def build(name: str, classifier: nn.Module, pool: SamplePool, settings: dict, **options) -> Defense:
+    """The defence of a table row: a name of milib.params.DEFENCES and its parameters."""
+    if name == "none":
+        return Undefended(classifier, **options)
+    if name in ("mi_pl", "mi_ol"):
+        return MixupInference(classifier, pool, name[3:], settings["ratio"], **options)
+    if name == "mi_combined":
+        pl = MixupInference(classifier, pool, "pl", settings["ratio_pl"], **options)
+        ol = MixupInference(classifier, pool, "ol", settings["ratio_ol"], **options)
+        return MICombined(pl, ol, settings["threshold"])
+    kinds = {"gaussian_noise": GaussianNoise, "rotation": RandomRotation, "xie": RandomPadding, "guo": RandomCropResize}
+    return kinds[name](classifier, **settings, **options)

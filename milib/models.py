@@ -1,0 +1,157 @@
+"""Architectures, with the normalisation inside, and `frozen`: the form in which a model is attacked and scored."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution without bias, then batch norm; `frozen` folds the two into one."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1):
+        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = ConvNorm(width, width), ConvNorm(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (with the stride), 1x1, expansion 1; a projected shortcut where the shape changes."""
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.reduce, self.spatial, self.expand = ConvNorm(inputs, width, 1), ConvNorm(width, width, 3, stride), ConvNorm(width, width, 1)
+        self.shortcut = nn.Identity() if (inputs, stride) == (width, 1) else ConvNorm(inputs, width, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(self.spatial(F.relu(self.reduce(x))))
+        return F.relu(self.expand(inner) + self.shortcut(x))
+
+
+class Classifier(nn.Module):
+    """Images [B, C, H, W] in [0, 1] to logits [B, L]: (x - 1/2) / (1/2), the stages, global average, linear."""
+
+    def __init__(self, stages: list[nn.Module], width: int, classes: int):
+        super().__init__()
+        self.stages, self.head = nn.ModuleList(stages), nn.Linear(width, classes)
+
+    def forward(self, x: Tensor, mix: tuple[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+        """`mix` = (k, f) applies f to the input of stage k (manifold mixup; Verma et al., ICML 2019)."""
+        hidden = x * 2 - 1
+        for position, stage in enumerate(self.stages):
+            if mix is not None and mix[0] == position:
+                hidden = mix[1](hidden)
+            hidden = stage(hidden)
+        return self.head(hidden.mean((2, 3)))
+
+
+def _block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [ConvNorm(inputs, outputs), nn.ReLU()]
+
+
+def small(classes: int, channels: int) -> Classifier:
+    """For 8x8 digits: 3x3 convolutions of 16, 32 | pool | 48, 48 channels; 1.7 MFLOP a forward."""
+    stages = [nn.Sequential(*_block(channels, 16)), nn.Sequential(*_block(16, 32), nn.MaxPool2d(2)), nn.Sequential(*_block(32, 48), *_block(48, 48))]
+    return Classifier(stages, 48, classes)
+
+
+def compact(classes: int, channels: int) -> Classifier:
+    """For 32x32 images on a CPU: a stem of 32 channels and a pool, then residual stages of 32, 64, 128; 0.48 M parameters."""
+    stages = [nn.Sequential(*_block(channels, 32), nn.MaxPool2d(2)), Residual(32)]
+    for inputs, width in ((32, 64), (64, 128)):
+        stages.append(nn.Sequential(*_block(inputs, width), nn.MaxPool2d(2), Residual(width)))
+    return Classifier(stages, 128, classes)
+
+
+def resnet50(classes: int, channels: int) -> Classifier:
+    """The net behind Tables 2 and 3, as the authors' code builds it: a 5x5 stem of 64, then 5 bottlenecks each of 64, 128, 256."""
+    stages: list[nn.Module] = [nn.Sequential(ConvNorm(channels, 64, 5), nn.ReLU())]
+    inputs = 64
+    for width, stride in ((64, 1), (128, 2), (256, 2)):
+        blocks = [Bottleneck(inputs, width, stride)] + [Bottleneck(width, width, 1) for _ in range(4)]
+        stages.append(nn.Sequential(*blocks))
+        inputs = width
+    return Classifier(stages, 256, classes)
+
+
+ARCHITECTURES = {"small": small, "compact": compact, "resnet50": resnet50}
+
+
+def build(name: str, classes: int, channels: int, key: int) -> Classifier:
+    """An architecture with weights drawn from `key` (PyTorch's default distributions); global generators stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key % 2**63)
+        return ARCHITECTURES[name](classes, channels)
+
+
+def flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Floating-point operations (2 per multiply-add) of the convolutions and linear layers, for one image of `shape`."""
+    total = 0
+
+    def count(layer, _inputs, output):
+        nonlocal total
+        total += 2 * layer.weight[0].numel() * output[0].numel()
+
+    copied = frozen(model)
+    for layer in copied.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    copied(torch.zeros(1, *shape, device=copied.head.weight.device))
+    return total + 2 * copied.head.weight.numel()
+
+
+class _Autocast(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.model(x).float()
+
+
+def frozen(model: nn.Module, precision: str = "fp32") -> nn.Module:
+    """A copy for attacks and scoring: eval mode, no weight gradients, batch norm folded, channels_last.
+
+    Logits equal the model's in eval mode to rounding (fp32); with "bf16" the forward runs under autocast.
+    """
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in copied.modules():
+        if isinstance(module, ConvNorm):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+    copied = copied.requires_grad_(False).to(memory_format=torch.channels_last)
+    return _Autocast(copied) if precision == "bf16" else copied
+
+
+def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
+    """`function` over `inputs` in pieces of exactly `chunk` rows, the last padded with its own first row.
+
+    One shape for every call, so the same row gives the same bits whatever stands beside it.
+    """
+    total, results = len(inputs[0]), []
+    for start in range(0, total, chunk):
+        pieces = [tensor[start : start + chunk] for tensor in inputs]
+        missing = chunk - len(pieces[0])
+        if missing:
+            pieces = [torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])]) for piece in pieces]
+        results.append(function(*pieces)[: min(chunk, total - start)])
+    return torch.cat(results)
+
+
+def probabilities(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
+    """Softmax predictions F(x) [B, L] in float32, without gradient."""
+    with torch.no_grad():
+        return chunked(lambda piece: model(piece).softmax(1), chunk, x)

@@ -1,0 +1,241 @@
+"""One flat, validated, frozen description of a run, from YAML plus overrides."""
+
+import ast
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import yaml
+
+from milib.errors import StudyError
+
+DEFENCES = {  # defence -> its parameters; Tables 4 and 5 are rows of (model, defence, parameters)
+    "none": (),
+    "gaussian_noise": ("sigma",),
+    "rotation": ("degrees",),
+    "xie": ("sizes",),
+    "guo": ("sizes",),
+    "mi_pl": ("ratio",),
+    "mi_ol": ("ratio",),
+    "mi_combined": ("ratio_pl", "ratio_ol", "threshold"),
+}
+MODELS = ("erm", "mixup", "at", "interpolated_at", "manifold_mixup", "matched_mixup", "long_mixup")
+MARK = "# The run's parameters"
+"""First words of the notebooks' parameters cell; papermill's own cell begins with INJECTED."""
+INJECTED = "# Parameters"
+
+
+def _key(doc: str, low=None, high=None, choices=None):
+    return field(metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Params:
+    """A run. Every field is a key of params/*.yaml; numbers may be written as fractions ("8/255")."""
+
+    run: str = _key("name of the run: outputs/<run>")
+    paper_table: str = _key("table of the paper to show beside", choices=("table2_cifar10", "table3_cifar100"))
+    seed: int = _key("seed of training, attacks and draws", 0, 2**31)
+    data: str = _key("data set", choices=("digits", "cifar10", "cifar100", "generated"))
+    data_root: str = _key("folder of the CIFAR files; empty: $MILIB_DATA, else ./data at the project root")
+    classes: int = _key("number of classes L", 3, 1000)
+    n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
+    n_heldout: int = _key("training images held out for every selection", 10, 10**5)
+    n_test: int = _key("test points of 04-06", 2, 10**5)
+    n_theory: int = _key("test points of 03", 2, 10**5)
+    n_adaptive: int = _key("test points of 07", 2, 10**5)
+    model: str = _key("architecture", choices=("small", "compact", "resnet50"))
+    device: str = _key("auto, cpu, cuda or cuda:<n>")
+    precision: str = _key("training and attacks; records are scored in fp32", choices=("auto", "fp32", "bf16"))
+    threads: int = _key("CPU threads; 0: all", 0, 1024)
+    chunk: int = _key("images per forward pass at inference", 1, 10**6)
+    max_hours: float = _key("longest training a CPU starts unasked", 0, 10**5)
+    epochs: int = _key("training epochs", 1, 10**5)
+    adversarial_share: float = _key("share of `epochs` that AT and interpolated AT get", 0.001, 10)
+    batch_size: int = _key("clean images per training step", 2, 10**5)
+    lr: float = _key("peak learning rate of ERM, mixup and AT", 0, 100)
+    lr_interpolated: float = _key("peak learning rate of interpolated AT", 0, 100)
+    schedule: str = _key("step: x0.1 at 1/2 and 3/4 of training; onecycle", choices=("step", "onecycle"))
+    momentum: float = _key("SGD momentum", 0, 0.9999)
+    nesterov: bool = _key("Nesterov's form of it")
+    weight_decay: float = _key("L2 penalty", 0, 1)
+    augment: str = _key("training augmentation", choices=("none", "crop_flip"))
+    alpha: float = _key("mixup ratio in training: Beta(alpha, alpha)", 1e-3, 100)
+    train_steps: int = _key("PGD steps inside AT", 1, 1000)
+    train_step_size: float = _key("their size", 0, 1)
+    extra_models: bool = _key("train the models B.1 names too")
+    epsilon: float = _key("radius of the attacks", 0, 1)
+    step_size: float = _key("size of a PGD step", 0, 1)
+    steps: list[int] = _key("PGD steps, one trajectory with snapshots", 1, 10**5)
+    attack_label: str = _key("label of untargeted PGD: the paper's y, or as published", choices=("label", "prediction"))
+    draws: int = _key("draws N of every randomised defence", 1, 10**5)
+    draw_sets: int = _key("sets of draws for clean and the first PGD column", 1, 1000)
+    pool: str = _key("sample pool p_s: training images, or test images as published", choices=("train", "test"))
+    rows: list[dict] = _key("Table 2 or 3: model, defence and its parameters")
+    match_clean: bool = _key("choose baselines' parameters on held-out images at MI-OL's clean accuracy")
+    grid_gaussian_noise: list[float] = _key("sigma", 0, 1)
+    grid_rotation: list[float] = _key("degrees: uniform in [-d, d]", 0, 180)
+    grid_xie: list[list[int]] = _key("crop sizes [least, most]", 1, 32)
+    grid_guo: list[list[int]] = _key("crop sizes [least, most]", 1, 32)
+    grid_mi_pl: list[float] = _key("mixup ratio", 0, 1)
+    grid_mi_ol: list[float] = _key("mixup ratio", 0, 1)
+    grid_mi_combined: list[float] = _key("detection threshold", -1, 1)
+    fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
+    adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
+    fig5_epsilon: float = _key("radius of Fig. 5", 0, 1)
+
+    @property
+    def adversarial_epochs(self) -> int:
+        """Epochs of AT and interpolated AT: `adversarial_share` of `epochs`, at least one."""
+        return max(1, round(self.epochs * self.adversarial_share))
+
+    def row(self, model: str, defence: str) -> dict:
+        """The first row of the table for a model and a defence with a fixed ratio. Raises StudyError."""
+        for row in self.rows:
+            if (row["model"], row["defence"]) == (model, defence) and not isinstance(row.get("ratio"), list):
+                return row
+        raise StudyError(f"run '{self.run}': rows has no {model} + {defence}: add one to the table `rows`")
+
+
+def _number(where: str, value, kind: type):
+    try:
+        exact = Fraction(value if isinstance(value, str | int) else str(value))
+    except (ValueError, TypeError, ZeroDivisionError):
+        raise StudyError(f"{where} is {value!r}: write a number such as 0.5 or 8/255") from None
+    if kind is int and exact.denominator != 1:
+        raise StudyError(f"{where} is {value!r}: write a whole number")
+    return kind(exact)
+
+
+def _value(where: str, value, kind, meta: dict):
+    """`value` as `kind`, inside the range of `meta`. Raises StudyError naming key, value and range."""
+    origin = getattr(kind, "__origin__", None)
+    if origin is list:
+        if not isinstance(value, list | tuple) or not value:
+            raise StudyError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
+        return tuple(_value(where, item, kind.__args__[0], meta) for item in value)
+    if kind is dict or kind is bool or kind is str:
+        if not isinstance(value, kind):
+            raise StudyError(f"{where} is {value!r}: write {dict(dict='a table', bool='true or false', str='a word')[kind.__name__]}")
+    else:
+        if isinstance(value, bool):
+            raise StudyError(f"{where} is {value!r}: write a number")
+        value = _number(where, value, kind)
+        low, high = meta["low"], meta["high"]
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise StudyError(f"{where} is {value}: it must lie between {low} and {high}")
+    if meta["choices"] and value not in meta["choices"]:
+        near = difflib.get_close_matches(str(value), meta["choices"], 1, 0)
+        raise StudyError(f"{where} is {value!r}: one of {', '.join(meta['choices'])}; nearest: '{near[0] if near else meta['choices'][0]}'")
+    return value
+
+
+def _unknown(run: str, what: str, name: str, valid) -> StudyError:
+    near = difflib.get_close_matches(name, list(valid), 1, 0)
+    return StudyError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near[0]}'")
+
+
+def _check_row(run: str, position: int, row: Mapping) -> dict:
+    where = f"run '{run}': rows[{position}]"
+    for name in ("model", "defence"):
+        if name not in row:
+            raise StudyError(f"{where} lacks '{name}'")
+    if row["model"] not in MODELS:
+        raise _unknown(run, "model", str(row["model"]), MODELS)
+    if row["defence"] not in DEFENCES:
+        raise _unknown(run, "defence", str(row["defence"]), DEFENCES)
+    wanted = DEFENCES[row["defence"]]
+    for name in set(row) - {"model", "defence", *wanted}:
+        raise _unknown(run, f"key in rows[{position}]", name, ("model", "defence", *wanted))
+    checked = dict(row)
+    for name in wanted:
+        if name not in row:
+            raise StudyError(f"{where} ({row['model']} + {row['defence']}) lacks '{name}'")
+        meta = {"low": -1 if name == "threshold" else 0, "high": {"sizes": 32, "degrees": 180}.get(name, 1), "choices": None}
+        kind = list[int] if name == "sizes" else list[float] if isinstance(row[name], list) else float
+        value = _value(f"{where}: {name}", row[name], kind, meta)
+        if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+            raise StudyError(f"{where}: {name} is {list(value)}: write [least, most]")
+        checked[name] = list(value) if isinstance(value, tuple) else value
+    return checked
+
+
+def project_root() -> Path:
+    """The folder that holds params/digits.yaml, upwards from the caller's folder, else from this file. Raises StudyError."""
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents, *Path(__file__).resolve().parents):
+        if (folder / "params" / "digits.yaml").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise StudyError(f"no project above {here}: run this inside a clone of the study (a folder with params/ and notebooks/)")
+
+
+def outputs_root() -> Path:
+    """Where runs write: $MILIB_OUTPUTS, else outputs/ at the project root."""
+    return Path(os.environ.get("MILIB_OUTPUTS") or project_root() / "outputs")
+
+
+def read_yaml(path: Path) -> dict:
+    """A parameter file as a dict. Raises StudyError."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist: the runs are {', '.join(sorted(p.stem for p in (project_root() / 'params').glob('*.yaml')))}") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} must hold `key: value` lines")
+    return content
+
+
+def build(values: Mapping) -> Params:
+    """Params from a mapping; keys that are absent come from params/digits.yaml. Raises StudyError."""
+    run = str(values.get("run", "?"))
+    fields = {f.name: f for f in dataclasses.fields(Params)}
+    for name in values:
+        if name not in fields:
+            raise _unknown(run, "key", str(name), fields)
+    merged = read_yaml(project_root() / "params" / "digits.yaml") | dict(values)
+    checked = {}
+    for name, spec in fields.items():
+        value = merged[name]
+        if name == "data_root":
+            value = str(value or "")
+        checked[name] = _value(f"run '{run}': {name}", value, spec.type, spec.metadata)
+    checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
+    return Params(**checked)
+
+
+def load(path: Path, overrides: Mapping | None = None) -> Params:
+    """The run that a parameter file describes, with overrides on top. Raises StudyError."""
+    return build(read_yaml(path) | dict(overrides or {}))
+
+
+def assignments(source: str) -> dict:
+    """The `name = literal` lines of a parameters cell."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def from_notebook() -> Params:
+    """The run of the calling notebook: its parameters cell, then what papermill injected.
+
+    Both are read from the kernel's input history, not from its globals, which later cells may have changed.
+    Raises StudyError, also for a key that only papermill knows.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise StudyError("no notebook here: use milib.params.load(path) outside Jupyter")
+    values: dict = {}
+    for source in shell.user_ns["In"]:
+        if source.startswith((MARK, INJECTED)):
+            values |= assignments(source)
+    return build(values)

@@ -1,0 +1,244 @@
+"""A run in a notebook: its data, models, attacks and defences, each made once and kept by the store."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from milib import artifacts, attacks, data, defenses, models, params, rng, training
+from milib.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, frozen: `scorer` in fp32, `attacker` in the run's precision; weights' fingerprint and training log."""
+
+    name: str
+    scorer: nn.Module
+    attacker: nn.Module
+    weights: str
+    log: list[dict]
+    settings: dict
+
+
+@dataclass(frozen=True)
+class Points:
+    """Test points: pixels x [n, C, H, W], labels y [n], their indices in the data set [n]."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+
+def resolve_device(run: params.Params) -> torch.device:
+    """auto: CUDA where there is one. Raises StudyError."""
+    name = run.device if run.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise StudyError(f"run '{run.run}': device is '{run.device}': one of auto, cpu, cuda, cuda:<n>")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise StudyError(f"run '{run.run}': device is '{run.device}', but torch sees no CUDA here: use -p device cpu")
+    return torch.device(name)
+
+
+def resolve_precision(run: params.Params, device: torch.device) -> str:
+    """auto: fp32 on a CPU, bf16 autocast on CUDA. Raises StudyError for bf16 on a CPU without its instructions."""
+    if run.precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if run.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise StudyError(f"run '{run.run}': precision is bf16, but this CPU has no bf16 instructions (10 to 400 times slower): use -p precision fp32")
+    return run.precision
+
+
+def about(seconds: float) -> str:
+    """'about 40 s', 'about 12 min', 'about 5.5 h'."""
+    if seconds < 90:
+        return f"about {math.ceil(seconds)} s"
+    return f"about {math.ceil(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def open_study(notebook: str) -> "Study":
+    """The study as the calling notebook's parameters describe it. notebook: its file name without the ending."""
+    return Study(params.from_notebook(), notebook)
+
+
+class Study:
+    """What a notebook works with. Everything slow goes through `store`, and so is computed once."""
+
+    def __init__(self, run: params.Params, notebook: str):
+        self.params, self.notebook = run, notebook
+        self.device = resolve_device(run)
+        self.precision = resolve_precision(run, self.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(run.threads or os.cpu_count() or 1)
+        reference = params.project_root() / "outputs" / "reference" / run.run
+        self.store = artifacts.Store(params.outputs_root() / run.run, reference, notebook)
+        self.model = lru_cache(maxsize=None)(self._model)
+        self.base = lru_cache(maxsize=None)(self._base)
+        self.estimate = lru_cache(maxsize=None)(self._estimate)
+        self._batches: dict[tuple, Tensor] = {}
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.splits.test.images.shape[1:]))
+        sizes = f"{len(self.splits.train)} training, {len(self.splits.heldout)} held-out and {len(self.splits.test)} test images"
+        net = models.build(self.params.model, self.params.classes, self.splits.test.images.shape[1], 0)
+        cost = models.flops(net, tuple(self.splits.test.images.shape[1:]))
+        count = sum(parameter.numel() for parameter in net.parameters())
+        return (
+            f"run '{self.params.run}': {self.params.data} ({shape}, {self.params.classes} classes), {sizes}\n"
+            f"net '{self.params.model}': {count:,} parameters, {cost / 1e6:.2f} MFLOP a forward; records scored in fp32"
+        )
+
+    @cached_property
+    def splits(self) -> data.Splits:
+        return data.load(self.params, self.device)
+
+    @cached_property
+    def pool(self) -> data.SamplePool:
+        """p_s: the training images, or the test images "as published"."""
+        return data.SamplePool(getattr(self.splits, self.params.pool))
+
+    def points(self, count: int, split: str = "test") -> Points:
+        """The first `count` images of a split (the data set's own order; a fixed permutation on digits)."""
+        chosen = getattr(self.splits, split).take(slice(count))
+        return Points(chosen.pixels(), chosen.labels, chosen.index)
+
+    # Models
+
+    def require(self, *names: str) -> None:
+        """Load or train the models, saying first what is missing and how long it takes.
+
+        Raises StudyError where a CPU would train for more than `max_hours` and `epochs` is above 1.
+        """
+        recipes = {name: training.recipe(self.params, name) for name in names}
+        missing = [name for name, recipe in recipes.items() if self.store.find_checkpoint(name, recipe) is None]
+        if missing:
+            seconds = sum(self.estimate(name) for name in missing)
+            if self.device.type == "cpu" and self.params.epochs > 1 and seconds > 3600 * self.params.max_hours:
+                raise StudyError(self._too_long(missing, seconds))
+            if seconds > 60:
+                print(f"training {', '.join(missing)}: {about(seconds)} on this machine", flush=True)
+        for name in names:
+            self.model(name)
+
+    def _estimate(self, name: str) -> float:
+        """Seconds that training `name` would take here."""
+        return training.estimate_seconds(training.recipe(self.params, name), self.splits, self.precision)
+
+    def _too_long(self, missing: list[str], seconds: float) -> str:
+        run = self.params.run
+        one = seconds / self.params.epochs
+        line = f"papermill notebooks/{self.notebook}.ipynb out.ipynb -f params/{run}.yaml"
+        return (
+            f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or outputs/reference/{run}; training on this CPU takes {about(seconds)}: "
+            f"run it on a machine with CUDA, or here with `{line} -p max_hours {math.ceil(seconds / 3600) + 1}` (or `-p epochs 1` to try: {about(one)})"
+        )
+
+    def _model(self, name: str) -> Model:
+        recipe = training.recipe(self.params, name)
+        with artifacts.lock(self.store.folder / "locks" / name):
+            path = self.store.find_checkpoint(name, recipe)
+            if path is None:
+                path = self._train(name, recipe)
+            else:
+                self.store.note("checkpoint", path.name, 0.0, True)
+        weights, about_them = artifacts.read_tensors(path)
+        net = models.build(recipe["model"], recipe["classes"], self.splits.train.images.shape[1], 0)
+        net.load_state_dict({key: value.to(net.state_dict()[key].dtype) for key, value in weights.items()})
+        net = net.to(self.device)
+        scorer = models.frozen(net)
+        attacker = models.frozen(net, self.precision)
+        return Model(name, scorer, attacker, artifacts.tensors_digest(weights), about_them["log"], recipe)
+
+    def _train(self, name: str, recipe: dict) -> Path:
+        path = self.store.checkpoint_path(name, recipe)
+        state = self.store.folder / "state" / path.name
+        long = self.estimate(name) > 60
+
+        def report(entry: dict) -> None:
+            if long:
+                print(f"{name}: {training.line(entry, recipe['epochs'])}", flush=True)
+
+        with torch.random.fork_rng(devices=[]):
+            options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
+            weights, log = training.train(recipe, self.splits, state, **options)
+        lines = [recipe | {"precision": self.precision, "made": artifacts.provenance()}, *log]
+        artifacts.write_atomic(path.with_suffix(".jsonl"), "".join(json.dumps(entry) + "\n" for entry in lines).encode())
+        artifacts.write_tensors(path, weights, {"recipe": recipe, "log": [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]})
+        state.unlink(missing_ok=True)
+        self.store.note("checkpoint", path.name, sum(entry["seconds"] for entry in log), False)
+        return path
+
+    def training_log(self, name: str) -> str:
+        """The stored log of a model, at most about ten lines of it."""
+        model, epochs = self.model(name), self.model(name).settings["epochs"]
+        every = max(1, epochs // 10)
+        return "\n".join(training.line(entry, epochs) for entry in model.log if entry["epoch"] % every == 0 or entry["epoch"] == epochs)
+
+    # Attacks
+
+    def examples(self, name: str, mode: str, count: int, steps: tuple[int, ...], epsilon: float | None = None) -> dict[int, Tensor]:
+        """Oblivious PGD examples [count, C, H, W] of model `name` after each number of steps. mode: untargeted or targeted."""
+        model, run = self.model(name), self.params
+        epsilon = run.epsilon if epsilon is None else epsilon
+        identity = {"weights": model.weights, "mode": mode, "count": count, "steps": steps, "epsilon": epsilon, "step_size": run.step_size}
+        identity |= {"seed": run.seed, "label": run.attack_label, "data": run.data, "precision": self.precision, "device": self.device.type}
+
+        def craft() -> dict[str, Tensor]:
+            points = self.points(count)
+            draws = rng.Draws(run.seed, "attack", mode)
+            start = attacks.random_start(draws, points.index, torch.ones_like(points.index), points.x.shape[1:], epsilon)
+            label = points.y
+            if mode == "targeted":
+                label = attacks.wrong_class(label, draws, points.index, run.classes)
+            elif run.attack_label == "prediction":
+                label = models.probabilities(model.scorer, points.x, run.chunk).argmax(1)
+            options = {"epsilon": epsilon, "step_size": run.step_size, "steps": steps, "targeted": mode == "targeted"}
+            found = models.chunked(lambda x, y, s: attacks.pgd(model.attacker, x, y, start=s, **options), run.chunk, points.x, label, start)
+            return {str(step): found[:, i] for i, step in enumerate(steps)}
+
+        found = self.store.tensors(f"pgd-{name}-{mode}", identity, craft)
+        return {step: found[str(step)].to(self.device) for step in steps}
+
+    def batch(self, name: str, column: str, count: int) -> Tensor:
+        """The inputs of a table's column: "clean", or "untargeted_pgd10" and the like, against model `name`.
+
+        PGD-10 alone is its own short run (a snapshot equals a separate run); longer ones share one trajectory.
+        """
+        if column == "clean":
+            return self.points(count).x
+        mode, step = column.split("_pgd")
+        steps = tuple(self.params.steps)
+        wanted = steps[:1] if int(step) == steps[0] else steps
+        known = (name, mode, count, wanted)
+        if known not in self._batches:
+            self._batches[known] = self.examples(name, mode, count, wanted)
+        return self._batches[known][int(step)]
+
+    def _base(self, name: str, column: str, count: int) -> Tensor:
+        """log F(x) of the bare model on a column: one for all defences."""
+        with torch.no_grad():
+            return defenses.Undefended(self.model(name).scorer, chunk=self.params.chunk).base(self.batch(name, column, count))
+
+    # Defences
+
+    def defence(self, row: dict, draws: int | None = None) -> defenses.Defense:
+        """The defence of a table row around its model."""
+        options = {"draws": draws or self.params.draws, "chunk": self.params.chunk, "seed": self.params.seed}
+        return defenses.build(row["defence"], self.model(row["model"]).scorer, self.pool, settings_of(row), **options)
+
+    def identity(self, *names: str, **more) -> dict:
+        """What a record of these models depends on, besides the code: weights, seed, draws, pool, precision, device type."""
+        run = self.params
+        keep = ("seed", "draws", "pool", "data", "n_train", "n_heldout", "epsilon", "step_size", "attack_label")
+        shared = {key: getattr(run, key) for key in keep} | {"precision": self.precision, "device": self.device.type}
+        return shared | {"weights": {name: self.model(name).weights for name in names}} | more
+
+
+def settings_of(row: dict) -> dict:
+    """A row's parameters: what it holds besides model and defence."""
+    return {key: value for key, value in row.items() if key not in ("model", "defence")}

@@ -1,0 +1,271 @@
+"""One training loop and its objectives: ERM, mixup, adversarial and interpolated adversarial training, and mixup's variants.
+
+All randomness is addressed by (seed, model, epoch, step or image), so a run resumes exactly wherever it was stopped.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from milib import artifacts, attacks, models, rng
+from milib.data import Dataset, Splits, augment
+from milib.params import Params
+
+STATE_SECONDS = 60
+"""Seconds between two savings of an unfinished training."""
+ADVERSARIAL = ("at", "interpolated_at")
+
+
+def recipe(params: Params, name: str) -> dict:
+    """What decides the weights of model `name` (a name of milib.params.MODELS), and so identifies its checkpoint."""
+    keep = ("data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size", "schedule", "momentum", "nesterov", "weight_decay", "augment")
+    settings = {key: getattr(params, key) for key in keep} | {"name": name, "epochs": params.epochs, "lr": params.lr}
+    if name in ADVERSARIAL:
+        settings["epochs"] = params.adversarial_epochs
+        settings |= {"epsilon": params.epsilon, "train_steps": params.train_steps, "train_step_size": params.train_step_size}
+    if name == "interpolated_at":
+        settings["lr"] = params.lr_interpolated
+    if name == "long_mixup":
+        settings["epochs"] = 2 * params.epochs
+    if name == "matched_mixup":
+        settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
+    elif name not in ("erm", "at"):
+        settings["alpha"] = params.alpha
+    return settings
+
+
+@dataclasses.dataclass
+class Batch:
+    """A step's clean images and labels with the random numbers of the step."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    classes: int
+    recipe: dict
+    step: tuple[int, int]
+
+    def mixing(self, part: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixup's draw for this step: two permutations of the batch and one lambda per example [B]."""
+        draw = rng.generator(self.recipe["seed"], self.recipe["name"], part, *self.step)
+        size = len(self.y)
+        if "ratio" in self.recipe:
+            ratio = np.full(size, self.recipe["ratio"])
+        else:
+            ratio = draw.beta(self.recipe["alpha"], self.recipe["alpha"], size)
+        first, second = (torch.from_numpy(draw.permutation(size)).to(self.x.device) for _ in range(2))
+        return first, second, torch.from_numpy(ratio).float().to(self.x.device)
+
+
+def _mix(values: Tensor, mixing: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    first, second, ratio = mixing
+    ratio = ratio.view(-1, *[1] * (values.dim() - 1))
+    return ratio * values[first] + (1 - ratio) * values[second]
+
+
+def _targets(batch: Batch) -> Tensor:
+    return F.one_hot(batch.y, batch.classes).float()
+
+
+def erm(model: nn.Module, batch: Batch) -> Tensor:
+    """Empirical risk minimisation: the cross-entropy on (x, y)."""
+    return F.cross_entropy(model(batch.x), batch.y)
+
+
+def mixup(model: nn.Module, batch: Batch) -> Tensor:
+    """Mixup (Zhang et al., ICLR 2018): the cross-entropy on (lambda x_j0 + (1-lambda) x_j1, lambda y_j0 + (1-lambda) y_j1)."""
+    mixing = batch.mixing("mix")
+    return F.cross_entropy(model(_mix(batch.x, mixing)), _mix(_targets(batch), mixing))
+
+
+def manifold_mixup(model: nn.Module, batch: Batch) -> Tensor:
+    """Manifold mixup (Verma et al., ICML 2019): mixup of the input of a stage drawn for each step."""
+    mixing = batch.mixing("mix")
+    stage = int(rng.generator(batch.recipe["seed"], "stage", *batch.step).integers(len(model.stages)))
+    return F.cross_entropy(model(batch.x, mix=(stage, lambda hidden: _mix(hidden, mixing))), _mix(_targets(batch), mixing))
+
+
+def craft(model: nn.Module, batch: Batch) -> Tensor:
+    """The adversarial half: untargeted PGD on the un-mixed batch with the net in eval mode, from a random start."""
+    settings, epoch = batch.recipe, batch.step[0]
+    draws = rng.Draws(settings["seed"], settings["name"], "start")
+    start = attacks.random_start(draws, batch.index, torch.full_like(batch.index, epoch), batch.x.shape[1:], settings["epsilon"])
+    frozen = models.frozen(model, "bf16" if torch.is_autocast_enabled(batch.x.device.type) else "fp32")
+    options = {"epsilon": settings["epsilon"], "step_size": settings["train_step_size"], "steps": [settings["train_steps"]]}
+    return attacks.pgd(frozen, batch.x, batch.y, start=start, **options)[:, 0]
+
+
+def adversarial(model: nn.Module, batch: Batch) -> Tensor:
+    """Adversarial training (Eq. 19; Madry et al., ICLR 2018), clean to adversarial 1:1: two forwards, the adversarial first."""
+    return (F.cross_entropy(model(craft(model, batch)), batch.y) + F.cross_entropy(model(batch.x), batch.y)) / 2
+
+
+def interpolated_adversarial(model: nn.Module, batch: Batch) -> Tensor:
+    """Interpolated AT (Lamb et al., 2019): each half mixed by itself, both in one forward, the two losses averaged."""
+    halves = [(batch.x, batch.mixing("clean")), (craft(model, batch), batch.mixing("adversarial"))]
+    images = torch.cat([_mix(x, mixing) for x, mixing in halves])
+    return F.cross_entropy(model(images), torch.cat([_mix(_targets(batch), mixing) for _, mixing in halves]))
+
+
+OBJECTIVES: dict[str, Callable[[nn.Module, Batch], Tensor]] = {
+    "erm": erm,
+    "mixup": mixup,
+    "long_mixup": mixup,
+    "matched_mixup": mixup,
+    "manifold_mixup": manifold_mixup,
+    "at": adversarial,
+    "interpolated_at": interpolated_adversarial,
+}
+
+
+def rate(settings: dict, progress: float) -> float:
+    """The learning rate at `progress` in [0, 1) of training. step: x0.1 at 1/2 and at 3/4 (100 and 150 of 200 epochs).
+    onecycle: linear up during the first fifth, then a cosine to zero."""
+    if settings["schedule"] == "step":
+        return settings["lr"] * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+    warm = 0.2
+    if progress < warm:
+        return settings["lr"] * (0.05 + 0.95 * progress / warm)
+    return settings["lr"] * 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
+
+
+class Trainer:
+    """A model in training: weights, momentum, and where it stands."""
+
+    def __init__(self, settings: dict, splits: Splits, precision: str):
+        self.settings, self.splits, self.precision = settings, splits, precision
+        self.data: Dataset = splits.train
+        channels = self.data.images.shape[1]
+        self.device = self.data.images.device
+        self.model = models.build(settings["model"], settings["classes"], channels, rng.key(settings["seed"], "init", settings["name"]))
+        self.model = self.model.to(self.device, memory_format=torch.channels_last)
+        options = {key: settings[key] for key in ("momentum", "nesterov", "weight_decay")}
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings["lr"], **options)
+        self.epoch, self.step, self.total, self.seconds, self.log = 0, 0, 0.0, 0.0, []
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.data) / self.settings["batch_size"])
+
+    def order(self) -> Tensor:
+        """The epoch's permutation of the training images."""
+        draw = rng.generator(self.settings["seed"], self.settings["name"], "order", self.epoch)
+        return torch.from_numpy(draw.permutation(len(self.data))).to(self.device)
+
+    def one_step(self, order: Tensor) -> None:
+        """Step `self.step` of epoch `self.epoch`."""
+        size = self.settings["batch_size"]
+        data = self.data.take(order[self.step * size : (self.step + 1) * size])
+        if self.settings["augment"] == "crop_flip":
+            draws = rng.Draws(self.settings["seed"], self.settings["name"], "augment")
+            data = dataclasses.replace(data, images=augment(data.images, draws, data.index, self.epoch))
+        batch = Batch(data.pixels(), data.labels, data.index, data.classes, self.settings, (self.epoch, self.step))
+        progress = (self.epoch + self.step / self.steps_per_epoch) / self.settings["epochs"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.settings, progress)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            loss = OBJECTIVES[self.settings["name"]](self.model, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.total += loss.item() * len(data)
+        self.step += 1
+
+    def heldout(self, chunk: int) -> dict:
+        """Clean accuracy on the held-out images; for AT and interpolated AT also PGD-10 accuracy (2/255 of 8/255 a step)."""
+        data, frozen = self.splits.heldout, models.frozen(self.model)
+        x = data.pixels()
+        found = {"heldout_clean": _accuracy(frozen, x, data.labels, chunk)}
+        if self.settings["name"] in ADVERSARIAL:
+            epsilon = self.settings["epsilon"]
+            start = attacks.random_start(rng.Draws(self.settings["seed"], "held out"), data.index, 0 * data.index, x.shape[1:], epsilon)
+            options = {"epsilon": epsilon, "step_size": epsilon / 4, "steps": [10]}
+            attacker = models.frozen(self.model, self.precision)
+            examples = models.chunked(lambda x, y, s: attacks.pgd(attacker, x, y, start=s, **options)[:, 0], chunk, x, data.labels, start)
+            found["heldout_pgd10"] = _accuracy(frozen, examples, data.labels, chunk)
+        return found
+
+    def save(self, path: Path) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        names = dict(self.model.named_parameters())
+        for name, parameter in names.items():
+            state = self.optimizer.state.get(parameter, {})
+            if state.get("momentum_buffer") is not None:
+                tensors[f"momentum.{name}"] = state["momentum_buffer"]
+        position = {key: getattr(self, key) for key in ("epoch", "step", "total", "seconds", "log")}
+        artifacts.write_tensors(path, tensors, position)
+
+    def restore(self, path: Path) -> None:
+        tensors, position = artifacts.read_tensors(path)
+        self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        for name, parameter in self.model.named_parameters():
+            if f"momentum.{name}" in tensors:
+                buffer = tensors[f"momentum.{name}"].to(self.device)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(memory_format=torch.preserve_format)
+        for key, value in position.items():
+            setattr(self, key, value)
+
+
+def _accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
+    return (models.probabilities(model, x, chunk).argmax(1) == y).float().mean().item()
+
+
+def line(entry: dict, epochs: int) -> str:
+    """One epoch of a training log, as notebooks print it."""
+    text = f"epoch {entry['epoch']:>3}/{epochs}  loss {entry['loss']:.4f}  held-out clean {100 * entry['heldout_clean']:.1f} %"
+    return text + (f"  PGD-10 {100 * entry['heldout_pgd10']:.1f} %" if "heldout_pgd10" in entry else "")
+
+
+def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk: int, report: Callable[[dict], None]) -> tuple[dict[str, Tensor], list[dict]]:
+    """Weights (the last epoch's, as the paper) and the log, one entry per epoch, of a recipe.
+
+    `state`: where an unfinished training lies, saved every minute and removed by the caller when done; `report` is called with
+    each new entry.
+    """
+    trainer = Trainer(settings, splits, precision)
+    if state.exists():
+        trainer.restore(state)
+        for entry in trainer.log:
+            report(entry)
+    saved = time.perf_counter()
+    while trainer.epoch < settings["epochs"]:
+        order, started = trainer.order(), time.perf_counter()
+        while trainer.step < trainer.steps_per_epoch:
+            trainer.one_step(order)
+            if time.perf_counter() - saved > STATE_SECONDS:
+                trainer.seconds += time.perf_counter() - started
+                started = saved = time.perf_counter()
+                trainer.save(state)
+        entry = {"epoch": trainer.epoch + 1, "loss": trainer.total / len(trainer.data)} | trainer.heldout(chunk)
+        entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
+        trainer.log.append(entry)
+        trainer.epoch, trainer.step, trainer.total, trainer.seconds = trainer.epoch + 1, 0, 0.0, 0.0
+        report(entry)
+    return {name: value.detach() for name, value in trainer.model.state_dict().items()}, trainer.log
+
+
+def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
+    """How long `train` would take here, from a few timed steps on a throw-away model."""
+    trainer = Trainer(settings, splits, precision)
+    order = trainer.order()
+    trainer.one_step(order)
+    started, count = time.perf_counter(), 0
+    while count < 5 and (count == 0 or time.perf_counter() - started < 2):
+        trainer.step = count % trainer.steps_per_epoch
+        trainer.one_step(order)
+        count += 1
+    return (time.perf_counter() - started) / count * trainer.steps_per_epoch * settings["epochs"]
+
+
+def read_log(path: Path) -> list[dict]:
+    """The entries of a training log (its first line holds the settings)."""
+    return [json.loads(text) for text in path.read_text().splitlines()[1:]]
