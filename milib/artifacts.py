@@ -142,7 +142,7 @@ def read_record(path: Path) -> dict:
     try:
         content = json.loads(path.read_bytes())
         intact = content["checksum"] == digest(content["result"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:
         raise StudyError(f"{path} is damaged: delete it and run again")

@@ -74,10 +74,8 @@ def draw_loss(variant: str, logits: Tensor, label: Tensor, targeted: bool) -> Te
     Eq. 24 names no scalar. The sign of the gradient of -F_MI,y is that of -log F_MI,y end to end (Eq. 20-23): the factor
     1 / F_MI,y is positive.
     """
-    if variant == "eq24":
-        loss = -logits.softmax(1).gather(1, label[:, None]).sum()
-    else:
-        loss = F.cross_entropy(logits, label, reduction="sum")
+    confidence = logits.softmax(1).gather(1, label[:, None])
+    loss = -confidence.sum() if variant == "eq24" else F.cross_entropy(logits, label, reduction="sum")
     return -loss if targeted else loss
 
 

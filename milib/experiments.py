@@ -58,13 +58,10 @@ def linearity(study: Study, name: str) -> dict:
     return study.store.record(f"linearity-{name}", study.identity(name, n=run.n_test, ratios=ratios), compute)
 
 
-def summary_row(study: Study, name: str) -> dict:
-    """A model's row in 02: bare and under MI-OL (the mixup row's ratio), clean and under PGD-10."""
-    ratio = study.params.row("mixup", "mi_ol")["ratio"]
-    return {
-        key: score(study, {"model": name, "defence": d, **extra}, [study_column for study_column in ("clean", PRIMARY)])
-        for key, d, extra in (("bare", "none", {}), ("mi_ol", "mi_ol", {"ratio": ratio}))
-    }
+def summary_rows(study: Study, name: str) -> dict[str, dict]:
+    """A model bare and under MI-OL at the mixup row's ratio: clean and under PGD-10 (01 and 02)."""
+    rows = {"none": {}, "mi_ol": {"ratio": study.params.row("mixup", "mi_ol")["ratio"]}}
+    return {defence: score(study, {"model": name, "defence": defence, **more}, ["clean", PRIMARY]) for defence, more in rows.items()}
 
 
 # 03
@@ -86,7 +83,6 @@ def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
 
 def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 10) -> dict:
     """The Monte Carlo error of Eq. 6: root mean square distance of F_MI,N from the enumerated expectation, for each N."""
-    run = study.params
 
     def compute() -> dict:
         points = study.points(n)
@@ -192,6 +188,14 @@ def detection(study: Study, name: str) -> dict:
 
 
 # 06
+
+
+def families(study: Study, model: str) -> list[dict]:
+    """One row per defence for 06: those of the model's table, and MI-Combined with its MI rows' ratios where it has none."""
+    pl, ol = (study.params.row(model, defence)["ratio"] for defence in ("mi_pl", "mi_ol"))
+    combined = {"model": model, "defence": "mi_combined", "ratio_pl": pl, "ratio_ol": ol, "threshold": 0.2}
+    rows = {row["defence"]: row for row in reversed(study.params.rows) if row["model"] == model}
+    return [rows.get(defence, combined) for defence in ("mi_pl", "mi_ol", "mi_combined", *BASELINES)]
 
 
 def tradeoff(study: Study, row: dict) -> dict:

@@ -120,7 +120,8 @@ def _value(where: str, value, kind, meta: dict):
         return tuple(_value(where, item, kind.__args__[0], meta) for item in value)
     if kind is dict or kind is bool or kind is str:
         if not isinstance(value, kind):
-            raise StudyError(f"{where} is {value!r}: write {dict(dict='a table', bool='true or false', str='a word')[kind.__name__]}")
+            wanted = {dict: "a table", bool: "true or false", str: "a word"}[kind]
+            raise StudyError(f"{where} is {value!r}: write {wanted}")
     else:
         if isinstance(value, bool):
             raise StudyError(f"{where} is {value!r}: write a number")
@@ -178,14 +179,19 @@ def outputs_root() -> Path:
     return Path(os.environ.get("MILIB_OUTPUTS") or project_root() / "outputs")
 
 
-def read_yaml(path: Path) -> dict:
-    """A parameter file as a dict. Raises StudyError."""
+def read_table(path: Path):
+    """The content of a YAML file. Raises StudyError."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise StudyError(f"{path} does not exist: the runs are {', '.join(sorted(p.stem for p in (project_root() / 'params').glob('*.yaml')))}") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def read_yaml(path: Path) -> dict:
+    """A parameter file as a dict. Raises StudyError."""
+    content = read_table(path)
     if not isinstance(content, dict):
         raise StudyError(f"{path} must hold `key: value` lines")
     return content
@@ -212,6 +218,18 @@ def build(values: Mapping) -> Params:
 def load(path: Path, overrides: Mapping | None = None) -> Params:
     """The run that a parameter file describes, with overrides on top. Raises StudyError."""
     return build(read_yaml(path) | dict(overrides or {}))
+
+
+def parameters_cell() -> str:
+    """The source of every notebook's parameters cell: the keys of digits.yaml, so that papermill knows each of them."""
+    values = read_yaml(project_root() / "params" / "digits.yaml")
+    lines = [f"{MARK}, those of params/digits.yaml unless papermill injects others; `milib.params.Params` explains each."]
+    for name, value in values.items():
+        if name == "rows":
+            lines += ["rows = [", *(f"    {row!r}," for row in value), "]"]
+        else:
+            lines.append(f"{name} = {value!r}")
+    return "\n".join(lines)
 
 
 def assignments(source: str) -> dict:

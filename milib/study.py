@@ -109,6 +109,11 @@ class Study:
 
     # Models
 
+    @property
+    def table_models(self) -> list[str]:
+        """The models of the run's table, in its order."""
+        return list(dict.fromkeys(row["model"] for row in self.params.rows))
+
     def require(self, *names: str) -> None:
         """Load or train the models, saying first what is missing and how long it takes.
 

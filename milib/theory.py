@@ -6,6 +6,7 @@ G-arguments are expectations over p_s at one component: `g` = G_k(delta; x0), `m
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,19 +65,22 @@ def detection_gap(ratio: float, g_yhat, mixed_yhat):
 def ideal_clean_accuracy(ratio: float, classes: int, draws: int) -> float:
     """What is left of Eq. 17 at N draws: the probability that MI-OL with an ideal H predicts y on a clean input.
 
-    F_MI,y = lambda, and F_MI,k = (1 - lambda) n_k / N with counts n_k of N uniform draws from the L - 1 other labels; exact,
-    from the generating function of the multinomial distribution. A tie counts as an error.
+    F_MI,y = lambda, and F_MI,k = (1 - lambda) n_k / N with counts n_k of N uniform draws from the L - 1 other labels; exact:
+    such counts are independent Poisson variables of mean N / (L - 1), given that they sum to N. A tie counts as an error.
     """
     if ratio >= 1:
         return 1.0
     most = math.ceil(draws * ratio / (1 - ratio) - 1e-9) - 1
     if most < 0:
         return 0.0
-    term = [1 / math.factorial(j) for j in range(min(most, draws) + 1)]
-    series = [1.0] + [0.0] * draws
+    mean = draws / (classes - 1)
+    term = [math.exp(j * math.log(mean) - mean - math.lgamma(j + 1)) for j in range(min(most, draws) + 1)]
+    series = np.ones(1)
     for _ in range(classes - 1):
-        series = [sum(term[j] * series[n - j] for j in range(min(n, len(term) - 1) + 1)) for n in range(draws + 1)]
-    return math.exp(math.lgamma(draws + 1) - draws * math.log(classes - 1)) * series[draws]
+        series = np.convolve(series, term)[: draws + 1]
+    if len(series) <= draws:
+        return 0.0
+    return float(series[draws]) / math.exp(draws * math.log(draws) - draws - math.lgamma(draws + 1))
 
 
 class ConstructedClassifier(nn.Module):
@@ -144,8 +148,7 @@ def components(mi: MixupInference, clean: Tensor, adversarial: Tensor, index: Te
     """What Eq. 4-17 are made of, measured: predictions [n, L], means over the draws of `mi` where x~ occurs (a fixed ratio).
 
     `F(x0)`, `F(x)`; with the partners drawn around the prediction at the adversarial x: `F(x~)`, `F(x~0)` (its clean
-    counterpart), `F(x~0 + delta)` (transfer without shrinkage) and `labels` (E of the partner's one-hot label); and
-    `F_MI(x0)`, MI on the clean input with its own partners.
+    counterpart) and `F(x~0 + delta)` (transfer without shrinkage); and `F_MI(x0)`, MI on the clean input with its own partners.
     """
     with torch.no_grad():
         bases = {"F(x0)": mi.base(clean), "F(x)": mi.base(adversarial)}
@@ -154,13 +157,64 @@ def components(mi: MixupInference, clean: Tensor, adversarial: Tensor, index: Te
         number = torch.arange(mi.draws, device=clean.device).repeat(count)
 
         def evaluate(row: Tensor, draw: Tensor) -> Tensor:
-            partner, label, ratio = mi.partners(predicted[row], index[row], draw, draws)
+            partner, _, ratio = mi.partners(predicted[row], index[row], draw, draws)
             x0, x = clean[row], adversarial[row]
             mixed0, mixed = (ratio * u + (1 - ratio) * partner for u in (x0, x))
-            outputs = [mi.classifier(u).softmax(1) for u in (mixed, mixed0, mixed0 + x - x0)]
-            return torch.cat([*outputs, F.one_hot(label, mi.pool.classes).float()], 1)
+            return torch.cat([mi.classifier(u).softmax(1) for u in (mixed, mixed0, mixed0 + x - x0)], 1)
 
-        means = chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1).mean(1).chunk(4, 1)
+        means = chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1).mean(1).chunk(3, 1)
         found = {name: value.exp() for name, value in bases.items()}
-        found |= dict(zip(("F(x~)", "F(x~0)", "F(x~0 + delta)", "labels"), means, strict=True))
+        found |= dict(zip(("F(x~)", "F(x~0)", "F(x~0 + delta)"), means, strict=True))
         return found | {"F_MI(x0)": mi.probabilities(clean, draws, index, bases["F(x0)"])}
+
+
+def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
+    """Per-image quantities of Eq. 9-16, [n], from the lists that `components` gives (a record of 03, with "labels").
+
+    For k in y, yhat (the prediction at x): `F_k` and `FMI_k` at the adversarial x, `delta_k` (Eq. 9); under reading A (G = F - H
+    with the ideal H) `D_k` (left side of Eq. 12/15) with its parts `transfer_k`, `shrinkage_k` (Eq. 13); under reading B
+    (differences of F) `D_B_k` and its exact threshold `limit_B_k` = E F_k(x~0) - F_k(x0). `clean`, `clean_MI`: the predicted
+    label's components before and after MI at x0; `score_0`, `score_1`: detection scores; `eq2`: who satisfies Eq. 2.
+    """
+    parts = {name: np.array(value) for name, value in record.items() if name.startswith("F")}
+    label, classes = np.array(record["labels"]), parts["F(x)"].shape[1]
+    guess, before = parts["F(x)"].argmax(1), parts["F(x0)"].argmax(1)
+    rows = np.arange(len(label))
+    found = {"eq2": (before == label) & (guess != label)}
+    partner = {"pl": lambda k: 1.0 * (k == guess), "ol": lambda k: (k != guess) / (classes - 1)}[mode]
+    for name, k in (("y", label), ("yhat", guess)):
+        at = {part: value[rows, k] for part, value in parts.items()}
+        ideal = 1.0 * (k == label)
+        mixed = ratio * ideal + (1 - ratio) * partner(k)
+        g, transferred, shrunk = at["F(x)"] - ideal, at["F(x~0 + delta)"] - mixed, at["F(x~)"] - mixed
+        found |= {f"F_{name}": at["F(x)"], f"FMI_{name}": at["F(x~)"], f"delta_{name}": delta_F(at["F(x)"], at["F(x~)"])}
+        found |= {f"g_{name}": g, f"mixed_{name}": shrunk, f"D_{name}": g - shrunk}
+        found |= dict(zip((f"transfer_{name}", f"shrinkage_{name}"), mechanisms(g, transferred, shrunk), strict=True))
+        found |= {f"D_B_{name}": at["F(x)"] - at["F(x0)"] - at["F(x~)"] + at["F(x~0)"], f"limit_B_{name}": at["F(x~0)"] - at["F(x0)"]}
+    found |= {"clean": parts["F(x0)"][rows, before], "clean_MI": parts["F_MI(x0)"][rows, before]}
+    found |= {"score_0": found["clean"] - found["clean_MI"], "score_1": -found["delta_yhat"]}
+    found["right"] = parts["F(x~)"].argmax(1) == label
+    return found
+
+
+def exact(world: ConstructedClassifier, mode: str, ratio: float, per_class: int = 4) -> dict:
+    """Algorithm 1 enumerated on a constructed classifier, beside Table 1.
+
+    `clean`, `adversarial`: {"y", "yhat"} -> (before, after) enumerated; `table_clean`, `table_adversarial`: the same from
+    `table1`; `g`, `transferred`, `mixed`: E G at (delta; x0), (delta; x~0), (lambda delta; x~0), each (y, yhat); `right`: whether
+    the adversarial input is decided as y.
+    """
+    pool = world.pool(per_class)
+    mi = MixupInference(world, pool, mode, ratio)
+    found: dict = {}
+    for name, x, guess in (("clean", world.clean(), world.y), ("adversarial", world.adversarial(), world.attacked)):
+        before, after = world(x).softmax(1)[0], enumerated(mi, x)[0]
+        found[name] = {k: (float(before[c]), float(after[c])) for k, c in (("y", world.y), ("yhat", guess))}
+    found["right"] = int(after.argmax()) == world.y
+    property_w = torch.arange(per_class) / max(1, per_class - 1)
+    for name, size, w in (("g", 1.0, torch.zeros(1)), ("transferred", 1.0, (1 - ratio) * property_w), ("mixed", ratio, (1 - ratio) * property_w)):
+        mean = world.nonlinear(torch.full_like(w, size), w).mean(0)
+        found[name] = (float(mean[world.y]), float(mean[world.attacked]))
+    found["table_clean"] = table1(mode, False, ratio, world.classes)
+    found["table_adversarial"] = table1(mode, True, ratio, world.classes, found["g"], found["mixed"])
+    return found

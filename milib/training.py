@@ -57,10 +57,8 @@ class Batch:
         """Mixup's draw for this step: two permutations of the batch and one lambda per example [B]."""
         draw = rng.generator(self.recipe["seed"], self.recipe["name"], part, *self.step)
         size = len(self.y)
-        if "ratio" in self.recipe:
-            ratio = np.full(size, self.recipe["ratio"])
-        else:
-            ratio = draw.beta(self.recipe["alpha"], self.recipe["alpha"], size)
+        recipe = self.recipe
+        ratio = np.full(size, recipe["ratio"]) if "ratio" in recipe else draw.beta(recipe["alpha"], recipe["alpha"], size)
         first, second = (torch.from_numpy(draw.permutation(size)).to(self.x.device) for _ in range(2))
         return first, second, torch.from_numpy(ratio).float().to(self.x.device)
 

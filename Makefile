@@ -1,0 +1,50 @@
+# `make study` runs the whole study; `make test` tests it. Both set everything up from nothing.
+#   make study RUN=c10_compact ARGS='-p n_test 100'
+RUN ?= digits
+ARGS ?=
+SHELL := /bin/bash
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Python and its packages say little of use to a reader of a log; a kernel must not ask the network for anything.
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: setup study lab test test-all lint notebooks constraints clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup: python3 is older than 3.11: install Python 3.11 or newer")'
+	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install -q uv; }
+	@UV=$$(command -v uv || echo .uv/bin/uv); export UV_PYTHON_DOWNLOADS=never; \
+	test -x $(PY) || $$UV venv -q --python python3 .venv; \
+	$$UV pip sync -q --python $(PY) --compile-bytecode constraints.txt && $$UV pip install -q --python $(PY) --no-deps -e .
+	@touch .venv/.ready
+
+study: setup
+	@rm -f "$${MILIB_OUTPUTS:-outputs}/$(RUN)/profile/"*.seconds
+	@snakemake --cores all --rerun-triggers params --rerun-incomplete --quiet all --config run=$(RUN) args="$(ARGS)"
+	@$(PY) -m milib.report $(RUN)
+
+lab: setup
+	@jupyter lab --notebook-dir=.
+
+lint: setup
+	@ruff check . && ruff format --check .
+
+test: lint
+	@pytest --nbval -m "not slow and not browser and not slurm"
+
+test-all: lint
+	@pytest --nbval -rs
+
+# Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
+notebooks: setup
+	@$(PY) -m milib.refresh
+
+# Pin what pyproject.toml asks for; run after changing it.
+constraints:
+	@UV=$$(command -v uv || echo .uv/bin/uv); \
+	$$UV pip compile pyproject.toml --extra study --group dev --universal --no-header --no-annotate --no-emit-index-url -o constraints.txt -q
+
+clean:
+	rm -rf .venv .uv .snakemake outputs/digits

@@ -1,0 +1,172 @@
+"""The paper's claims, decided from records: params/claims.yaml says what is compared, this module how.
+
+`evidence` is what a notebook has measured: {"linearity": {model: record}, "scores": {(model, defence): record},
+"components": {mode: (record, ratio)}, "detection": {model: record}, "tradeoff": {(model, defence): record},
+"adaptive": {(model, samples): record}}; each notebook gives the parts its own claims need.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from milib import artifacts, evaluation, theory
+from milib.experiments import BASELINES, PRIMARY
+from milib.params import project_root, read_table
+from milib.study import Study
+from milib.tables import TableRow
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One difference that a claim says is positive: its mean over images and 95 % interval."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+
+
+def _compare(label: str, values: np.ndarray) -> Comparison:
+    return Comparison(label, *evaluation.mean_interval(values))
+
+
+def more_linear(evidence: dict, model: str, than: str) -> list[Comparison]:
+    """Total variation from linearity (Eq. 3), relative: (than - model) / mean(than)."""
+    first, second = (np.array(evidence["linearity"][name]["prediction"]).mean(1) for name in (model, than))
+    return [_compare(f"{model} against {than}", (second - first) / second.mean())]
+
+
+def _accuracy(evidence: dict, row: list[str], column: str) -> np.ndarray:
+    record = evidence["scores"][tuple(row)]
+    return evaluation.correct(record["cells"][column], record["labels"])
+
+
+def beats(evidence: dict, row: list[str], others: list[list[str]], column: str = PRIMARY) -> list[Comparison]:
+    """Accuracy of a table row minus that of each other row, paired by image."""
+    return [_compare(f"{' + '.join(row)} - {' + '.join(other)}", _accuracy(evidence, row, column) - _accuracy(evidence, other, column)) for other in others]
+
+
+def gains_more(evidence: dict, pairs: list[list[str]]) -> list[Comparison]:
+    """(MI-OL - bare) on the first model of a pair minus (MI-OL - bare) on the second."""
+    found = []
+    for pair in pairs:
+        first, second = (_accuracy(evidence, [model, "mi_ol"], PRIMARY) - _accuracy(evidence, [model, "none"], PRIMARY) for model in pair)
+        found.append(_compare(f"gain on {pair[0]} - gain on {pair[1]}", first - second))
+    return found
+
+
+def ric(evidence: dict, mode: str) -> list[Comparison]:
+    """Delta F_y and -Delta F_yhat (Eq. 10) on the examples that satisfy Eq. 2."""
+    record, ratio = evidence["components"][mode]
+    values = theory.measured(record, mode, ratio)
+    chosen = values["eq2"]
+    return [_compare("Delta F_y", values["delta_y"][chosen]), _compare("-Delta F_yhat", -values["delta_yhat"][chosen])]
+
+
+def _scores(evidence: dict, model: str, detector: str) -> tuple[np.ndarray, np.ndarray]:
+    scores = evidence["detection"][model]["scores"]
+    return np.array(scores["clean"][detector]), np.array(scores[PRIMARY][detector])
+
+
+def _auc_comparison(label: str, mean: float, samples: np.ndarray) -> Comparison:
+    return Comparison(label, mean, *map(float, np.quantile(samples, (0.025, 0.975))))
+
+
+def detects_better(evidence: dict, detector: str, than: str, models: list[str]) -> list[Comparison]:
+    """AUC of one detector minus that of another on the same images."""
+    found = []
+    for model in models:
+        first, second = (_scores(evidence, model, name) for name in (detector, than))
+        samples = evaluation.auc_samples(*first) - evaluation.auc_samples(*second)
+        found.append(_auc_comparison(f"{detector} - {than} on {model}", evaluation.auc(*first) - evaluation.auc(*second), samples))
+    return found
+
+
+def below_one_half(evidence: dict, detector: str, models: list[str]) -> list[Comparison]:
+    """One half minus the AUC of a detector."""
+    found = []
+    for model in models:
+        scores = _scores(evidence, model, detector)
+        found.append(_auc_comparison(f"1/2 - {detector} on {model}", 0.5 - evaluation.auc(*scores), 0.5 - evaluation.auc_samples(*scores)))
+    return found
+
+
+def dominates(evidence: dict, model: str) -> list[Comparison]:
+    """For each baseline setting: the most robust MI setting at least as clean (less a point) minus that setting; -1 where none is."""
+    cells: dict[bool, list] = {True: [], False: []}
+    for (name, defence), record in evidence["tradeoff"].items():
+        if name == model:
+            for setting, cell in zip(record["settings"], record["cells"], strict=True):
+                accuracy = [evaluation.correct(cell[column], record["labels"]) for column in ("clean", PRIMARY)]
+                cells[defence in BASELINES].append((f"{defence} {setting}", *accuracy))
+    found = []
+    for label, clean, robust in cells[True]:
+        able = [other for _, its_clean, other in cells[False] if its_clean.mean() >= clean.mean() - 0.01]
+        best = max(able, key=np.mean) if able else robust - 1
+        found.append(_compare(f"MI - {label}", best - robust))
+    return found
+
+
+def leaves_a_gain(evidence: dict, model: str) -> list[Comparison]:
+    """MI-OL under the adaptive attack with the most samples minus the bare model under oblivious PGD-10 (samples = 0)."""
+    most = max(samples for name, samples in evidence["adaptive"] if name == model)
+    defended, bare = (evidence["adaptive"][model, samples] for samples in (most, 0))
+    values = [evaluation.correct(record["cell"], record["labels"]) for record in (defended, bare)]
+    return [_compare(f"{model} + mi_ol, {most} samples - {model}", values[0] - values[1])]
+
+
+STATISTICS: dict[str, Callable[..., list[Comparison]]] = {
+    function.__name__: function for function in (more_linear, beats, gains_more, ric, detects_better, below_one_half, dominates, leaves_a_gain)
+}
+
+
+def verdict(comparisons: list[Comparison], margin: float, room: float = 0.0) -> str:
+    """holds: every interval above margin + room; fails: one of them below margin - room; undecided else; not measured: none."""
+    if not comparisons:
+        return "not measured"
+    if all(comparison.low > margin + room for comparison in comparisons):
+        return "holds"
+    return "fails" if any(comparison.high < margin - room for comparison in comparisons) else "undecided"
+
+
+def judge(study: Study, evidence: dict) -> list[dict]:
+    """The claims of the study's notebook with their comparisons and verdicts, kept as a record."""
+    room = study.params.data in ("digits", "generated")
+    table = [claim for claim in read_table(project_root() / "params" / "claims.yaml") if claim["notebook"] == study.notebook]
+
+    def decide() -> dict:
+        judged = []
+        for claim in table:
+            try:
+                comparisons = STATISTICS[claim["statistic"]](evidence, **claim["of"])
+            except KeyError:  # a row or model that this run's table does not have (Table 3 has no ERM)
+                comparisons = []
+            found = verdict(comparisons, claim["margin"], claim["room"] if room else 0.0)
+            judged.append(claim | {"comparisons": [asdict(comparison) for comparison in comparisons], "verdict": found})
+        return {"claims": judged}
+
+    keys = sorted(artifacts.digest(repr(part)) for part in evidence.items())
+    return study.store.record(f"claims-{study.notebook}", {"claims": table, "evidence": keys, "rehearsal": room}, decide)["claims"]
+
+
+def by_row(scores: dict[str, dict[str, dict]]) -> dict[tuple[str, str], dict]:
+    """{model: {defence: record}} as the evidence "scores": {(model, defence): record}."""
+    return {(model, defence): record for model, both in scores.items() for defence, record in both.items()}
+
+
+def by_table(table: list[TableRow]) -> dict[tuple[str, str], dict]:
+    """The rows of a table as the evidence "scores"; of several rows with one model and defence, the first."""
+    return {(row.settings["model"], row.defence): row.record for row in reversed(table)}
+
+
+def verdicts(judged: list[dict]) -> pd.DataFrame:
+    """The verdicts alone."""
+    return pd.DataFrame({"verdict": [c["verdict"] for c in judged], "claim": [c["statement"] for c in judged], "source": [c["source"] for c in judged]})
+
+
+def comparisons(judged: list[dict]) -> pd.DataFrame:
+    """Every comparison behind the verdicts, with its interval (accuracy, AUC or probability, not percent)."""
+    rows = [{"claim": claim["id"], **comparison} for claim in judged for comparison in claim["comparisons"]]
+    return pd.DataFrame(rows).set_index("claim").round(3)

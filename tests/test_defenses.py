@@ -1,0 +1,216 @@
+"""Mixup Inference and the baselines: what is drawn, what is averaged, and that nothing else matters."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import nn
+
+from milib import attacks, defenses, params, theory
+from milib.rng import Draws
+
+SETTINGS = {
+    "none": {},
+    "gaussian_noise": {"sigma": 0.1},
+    "rotation": {"degrees": 30},
+    "xie": {"sizes": [5, 7]},
+    "guo": {"sizes": [5, 7]},
+    "mi_pl": {"ratio": 0.5},
+    "mi_ol": {"ratio": [0.4, 0.6]},
+    "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.0},
+}
+every_defence = pytest.mark.parametrize("name", params.DEFENCES)
+
+
+@pytest.fixture
+def make(net, pool):
+    """make(name): that defence around the session's mixup model."""
+    return lambda name, **options: defenses.build(name, net, pool, SETTINGS[name], **{"draws": 6, "chunk": 50} | options)
+
+
+@pytest.fixture(scope="module")
+def points(splits):
+    """100 test images x, labels and source indices."""
+    chosen = splits.test.take(slice(100))
+    return chosen.pixels(), chosen.labels, chosen.index
+
+
+@pytest.fixture(scope="module")
+def attacked(net, points):
+    return attacks.pgd(net, points[0], points[1], epsilon=0.1, step_size=0.025, steps=[5])[:, 0]
+
+
+def pairs(count: int, predicted: int):
+    """Prediction, image index and draw number of `count` partners for one predicted label."""
+    return torch.full((count,), predicted), torch.arange(count) // 7, torch.arange(count) % 7
+
+
+# What Mixup Inference draws
+
+
+@pytest.mark.parametrize("predicted", range(10))
+def test_ol_is_uniform_over_the_other_labels_and_within_them(make, pool, predicted):
+    image, label, _ = make("mi_ol").partners(*pairs(20_000, predicted), Draws("chi-square"))
+    counts = torch.bincount(label, minlength=10)
+    assert counts[predicted] == 0
+    assert chisquare(np.delete(counts.numpy(), predicted)).pvalue > 1e-3
+    one = (predicted + 1) % 10
+    known = {tuple(x.flatten().tolist()): i for i, x in enumerate(pool.data.pixels(pool.data.labels == one))}
+    seen = np.bincount([known[tuple(x.flatten().tolist())] for x in image[label == one]], minlength=len(known))
+    assert chisquare(seen).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mi_pl", "mi_ol"])
+def test_partners_are_training_images_of_their_label(make, splits, name):
+    truth: dict[bytes, set] = {}
+    for x, y in zip(splits.train.images, splits.train.labels.tolist(), strict=True):
+        truth.setdefault(x.numpy().tobytes(), set()).add(y)
+    mi = make(name)
+    for predicted in range(10):
+        image, label, _ = mi.partners(*pairs(100, predicted), Draws("partners"))
+        for x, y in zip(image, label.tolist(), strict=True):
+            assert truth[(x * 16).round().to(torch.uint8).numpy().tobytes()] == {y}
+            assert (y == predicted) == (name == "mi_pl")
+
+
+def test_partners_follow_the_prediction_at_the_current_input(make, attacked, net, points):
+    seen = []
+
+    class Spy(defenses.MixupInference):
+        def partners(self, predicted, *rest):
+            seen.append(predicted[0].item())
+            return super().partners(predicted, *rest)
+
+    mi = Spy(net, make("mi_pl").pool, "pl", 0.5, draws=1, chunk=1)
+    for x in (points[0], attacked):
+        seen.clear()
+        mi.probabilities(x[:30], Draws(0))
+        assert seen == net(x[:30]).argmax(1).tolist()
+    assert not torch.equal(net(points[0][:30]).argmax(1), net(attacked[:30]).argmax(1))
+
+
+def test_mixture_and_its_ratio(make, points):
+    x, mi = points[0][:1].expand(3000, -1, -1, -1), make("mi_ol")
+    request = pairs(3000, 4)
+    partner, _, ratio = mi.partners(*request, Draws("ratio"))
+    assert ratio.min() >= 0.4
+    assert ratio.max() <= 0.6
+    assert chisquare(np.histogram(ratio.flatten(), 10, (0.4, 0.6))[0]).pvalue > 1e-3
+    torch.testing.assert_close(mi.transform(x, *request, Draws("ratio")), ratio * x + (1 - ratio) * partner)
+    mi.ratio = 0.3
+    torch.testing.assert_close(mi.partners(*request, Draws("ratio"))[2], torch.full((3000, 1, 1, 1), 0.3))
+
+
+@pytest.mark.parametrize("mode", ["pl", "ol"])
+def test_average_converges_as_one_over_root_n(mode):
+    f = theory.ConstructedClassifier(6, 0, 1, 0.9, 2.0, 0.8)
+    counts, errors = [4, 16, 64, 256, 1024], []
+    for count in counts:
+        mi = defenses.MixupInference(f, f.pool(5), mode, 0.5, draws=count, chunk=4096)
+        exact = theory.enumerated(mi, f.adversarial())
+        found = mi.probabilities(f.adversarial().expand(100, -1, -1, -1), Draws("convergence", count))
+        errors.append((found - exact).square().sum(1).mean().sqrt().item())
+    slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("mode", ["pl", "ol"])
+def test_ratio_one_is_the_bare_model(net, pool, points, mode):
+    mi = defenses.MixupInference(net, pool, mode, 1.0, draws=5)
+    torch.testing.assert_close(mi.probabilities(points[0], Draws(0)), net(points[0]).softmax(1).detach(), atol=1e-5, rtol=1e-4)
+
+
+# What every defence guarantees
+
+
+@every_defence
+def test_bit_equal_for_any_batch_and_order(make, points, name):
+    (x, _, index), draws, defence = points, Draws("batch"), make(name)
+    whole = defence.probabilities(x, draws, index)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
+    assert torch.equal(defence.probabilities(x[order], draws, index[order]), whole[order])
+    for size in (1, 7, 33):
+        parts = [defence.probabilities(a, draws, b) for a, b in zip(x[:40].split(size), index[:40].split(size), strict=True)]
+        assert torch.equal(torch.cat(parts), whole[:40])
+
+
+@every_defence
+def test_another_chunk_shape_changes_few_predictions(make, points, attacked, name):
+    for x, allowed in ((points[0], 0.005), (attacked, 0.02)):
+        first, second = (make(name, chunk=chunk).probabilities(x, Draws("chunk"), points[2]) for chunk in (50, 128))
+        assert (first.argmax(1) != second.argmax(1)).float().mean() <= allowed
+        assert (first - second).abs().median() < 1e-5
+
+
+@every_defence
+def test_forward_is_the_log_of_the_mean_prediction(make, points, name):
+    x, defence = points[0][:20], make(name)
+    draws = Draws("frozen")
+    log = defence.frozen(draws)(x)
+    torch.testing.assert_close(log.exp().detach(), defence.probabilities(x, draws), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(log.logsumexp(1), torch.zeros(20), atol=1e-5, rtol=0)
+    assert torch.equal(log, defence.frozen(draws)(x))
+    first, second = defence(x), defence(x)
+    assert torch.equal(first, second) == (name == "none")
+    defence.reset()
+    assert torch.equal(defence(x), first)
+
+
+def plain(defence, x, draws):
+    """The mean prediction without chunks, checkpoints or folding of draws into the batch."""
+    if isinstance(defence, defenses.MICombined):
+        base, pl, ol = (defence.classifier(x).softmax(1), *(plain(part, x, draws) for part in (defence.pl, defence.ol)))
+        top = base.argmax(1, keepdim=True)
+        return torch.where(base.gather(1, top) - pl.gather(1, top) > defence.threshold, ol, base)
+    predicted, index, total = defence.classifier(x).argmax(1), torch.arange(len(x)), 0
+    for draw in range(defence.draws):
+        total = total + defence.classifier(defence.transform(x, predicted, index, torch.full_like(index, draw), draws)).softmax(1)
+    return total / defence.draws
+
+
+@every_defence
+def test_values_and_gradients_equal_a_plain_implementation(make, attacked, points, name):
+    defence, draws, x, y = make(name, chunk=17), Draws("gradient"), attacked[:20].clone().requires_grad_(), points[1][:20]
+    found, expected = defence.frozen(draws)(x), plain(defence, x, draws).log()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    ours, theirs = (torch.autograd.grad(nn.functional.nll_loss(value, y), x)[0] for value in (found, expected))
+    assert theirs.abs().amax((1, 2, 3)).min() > 0
+    torch.testing.assert_close(ours, theirs, atol=1e-3 * theirs.abs().max().item(), rtol=1e-2)
+
+
+@every_defence
+def test_global_generators_are_neither_read_nor_moved(make, points, name):
+    x, results = points[0][:10], []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        before = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
+        defence = make(name)
+        results.append(torch.cat([defence(x).detach(), defence.probabilities(x, Draws(3))]))
+        after = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
+        assert (before[0], before[2]) == (after[0], after[2])
+        assert torch.equal(before[1], after[1])
+    assert torch.equal(*results)
+
+
+def test_combined_is_its_parts_and_asks_ol_for_flagged_inputs_only(make, points, attacked, net):
+    x, draws, calls = torch.cat([points[0], attacked]), Draws("combined"), []
+
+    class Counting(nn.Module):
+        def forward(self, images):
+            calls.append(len(images))
+            return net(images)
+
+    mi = defenses.build("mi_combined", Counting(), make("mi_pl").pool, SETTINGS["mi_combined"], draws=6, chunk=1)
+    base, pl, ol = net(x).softmax(1).detach(), mi.pl.probabilities(x, draws), mi.ol.probabilities(x, draws)
+    top = base.argmax(1)
+    gap = base[range(200), top] - pl[range(200), top]
+    mi.threshold = gap.sort().values[119:121].mean().item()
+    flagged = gap > mi.threshold
+    calls.clear()
+    torch.testing.assert_close(mi.probabilities(x, draws), torch.where(flagged[:, None], ol, base), atol=1e-5, rtol=1e-4)
+    assert sum(calls) == 200 + 6 * 200 + 6 * 80
+    torch.testing.assert_close(defenses.detection_score(base.log(), pl.log()), gap)

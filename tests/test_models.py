@@ -1,0 +1,117 @@
+"""Architectures as stated, and `frozen` and `chunked` as the forms in which models are attacked and scored."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from milib import models
+
+SHAPES = {"small": (1, 8, 8), "compact": (3, 32, 32), "resnet50": (3, 32, 32)}
+every_architecture = pytest.mark.parametrize("name", models.ARCHITECTURES)
+
+
+def images(name: str, count: int) -> torch.Tensor:
+    return torch.rand(count, *SHAPES[name], generator=torch.Generator().manual_seed(count))
+
+
+def exercised(name: str) -> models.Classifier:
+    """A net after a few training steps, so that its batch-norm statistics are not those of the start."""
+    net = models.build(name, 10, SHAPES[name][0], 3).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for step in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(net(images(name, 8)), torch.arange(8)).backward()
+        optimizer.step()
+    return net
+
+
+def test_resnet50_is_the_net_behind_tables_2_and_3():
+    net = models.build("resnet50", 10, 3, 0)
+    assert sum(p.numel() for p in net.parameters()) == 4_752_586
+    assert models.flops(net, (3, 32, 32)) / 2 == pytest.approx(0.71e9, abs=0.005e9)  # multiply-adds
+    convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(m.bias is None for m in convolutions)
+    assert [(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in convolutions[:1]] == [(3, 64, (5, 5), (1, 1))]
+    blocks = [m for m in net.modules() if isinstance(m, models.Bottleneck)]
+    assert [m.spatial[0].out_channels for m in blocks] == [64] * 5 + [128] * 5 + [256] * 5
+    assert [i for i, m in enumerate(blocks) if m.spatial[0].stride == (2, 2)] == [5, 10]  # the stride sits in the 3x3
+    assert [i for i, m in enumerate(blocks) if isinstance(m.shortcut, models.ConvNorm)] == [5, 10]
+
+
+def test_small_net_costs_one_to_three_mflop():
+    assert 1e6 <= models.flops(models.build("small", 10, 1, 0), SHAPES["small"]) <= 3e6
+
+
+def test_flops_counts_a_convolution_by_hand():
+    net = models.Classifier([models.ConvNorm(3, 5)], 5, 7)
+    assert models.flops(net, (3, 4, 6)) == 2 * (3 * 5 * 9 * 24 + 5 * 7)
+
+
+@every_architecture
+def test_frozen_has_the_logits_of_eval_mode(name):
+    net = exercised(name)
+    frozen = models.frozen(net)
+    assert net.training
+    x = images(name, 16)
+    torch.testing.assert_close(frozen(x), net.eval()(x), atol=1e-4, rtol=1e-4)
+    assert (net.train()(x) - frozen(x)).abs().max() > 1e-2  # batch statistics would have shown
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in frozen.modules())
+    assert not frozen.training
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+@every_architecture
+def test_weights_come_from_the_key_and_global_generators_stay(name):
+    before = torch.get_rng_state()
+    first, again, other = (models.build(name, 10, SHAPES[name][0], key).state_dict() for key in (5, 5, 6))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+    assert first["head.weight"].shape[0] == 10
+
+
+@every_architecture
+def test_manifold_mix_acts_on_the_input_of_its_stage(name):
+    net = models.build(name, 10, SHAPES[name][0], 1).eval()
+    x = images(name, 4)
+    plain, seen = net(x), []
+    for stage in range(len(net.stages)):
+        assert torch.equal(net(x, mix=(stage, lambda hidden: seen.append(hidden) or hidden)), plain)
+        torch.testing.assert_close(net(x, mix=(stage, lambda hidden: hidden.flip(0))), plain.flip(0), atol=1e-5, rtol=1e-4)
+    assert torch.equal(seen[0], x * 2 - 1)
+    assert torch.equal(seen[1], net.stages[0](x * 2 - 1))
+    mixed = net(x, mix=(0, lambda hidden: (hidden + hidden.flip(0)) / 2))  # at stage 0: mixup of the pixels
+    torch.testing.assert_close(mixed, net((x + x.flip(0)) / 2), atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_is_near_fp32_and_returns_float32():
+    net = exercised("small")
+    x = images("small", 32)
+    half = models.frozen(net, "bf16")(x)
+    assert half.dtype == torch.float32
+    full = models.frozen(net)(x)
+    assert not torch.equal(half, full)
+    torch.testing.assert_close(half.softmax(1), full.softmax(1), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("total", [1, 6, 7, 20, 21])
+def test_chunked_keeps_one_shape_and_the_order(total):
+    shapes = []
+
+    def double(x, y):
+        shapes.append((len(x), len(y)))
+        return x * 2 + y[:, None]
+
+    x, y = torch.randn(total, 3), torch.arange(total)
+    assert torch.equal(models.chunked(double, 7, x, y), x * 2 + y[:, None])
+    assert set(shapes) == {(7, 7)}
+    assert len(shapes) == -(-total // 7)
+
+
+def test_probabilities_are_softmax_without_gradient():
+    net, x = models.frozen(exercised("small")), images("small", 10).requires_grad_()
+    found = models.probabilities(net, x, 4)
+    assert not found.requires_grad
+    np.testing.assert_allclose(found.numpy(), net(x).softmax(1).detach().numpy(), atol=1e-6)
