@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Python and its packages say little of use to a reader of a log; a kernel must not ask the network for anything.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab test test-all lint notebooks constraints clean
+.PHONY: setup study lab test test-rest test-all lint notebooks constraints clean
 
 setup: .venv/.ready
 
@@ -34,8 +34,11 @@ lint: setup
 test: lint
 	@pytest --nbval -m "not slow and not browser and not slurm"
 
-test-all: lint
-	@pytest --nbval -rs
+# What `make test` leaves out; each test says why where it skips.
+test-rest: setup
+	@pytest tests -rs -m "slow or browser or slurm"
+
+test-all: test test-rest
 
 # Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
 notebooks: setup

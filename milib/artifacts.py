@@ -162,9 +162,10 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = json.loads(header["metadata"])
         intact = header["checksum"] == tensors_digest(tensors)
-    except (safetensors.SafetensorError, TypeError, KeyError):
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError):
         intact = False
     if not intact:
         raise StudyError(f"{path} is damaged: delete it and run again")
-    return tensors, json.loads(header["metadata"])
+    return tensors, metadata

@@ -1,5 +1,6 @@
 """A run in a notebook: its data, models, attacks and defences, each made once and kept by the store."""
 
+import contextlib
 import json
 import math
 import os
@@ -7,11 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from milib import artifacts, attacks, data, defenses, models, params, rng, training
 from milib.errors import StudyError
+
+LIVE = "»"
+"""Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,23 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+def live(text: str) -> None:
+    """A line that is shown while something long runs and is not stored: the cell's output is cleared when it is done."""
+    print(f"{LIVE} {text}", flush=True)
+
+
+def clear_live() -> None:
+    """Forget the live lines of the current cell; outside a notebook they stay."""
+    with contextlib.suppress(ImportError):
+        from IPython import display, get_ipython
+
+        if get_ipython() is not None:
+            display.clear_output()
+
+
 def open_study(notebook: str) -> "Study":
     """The study as the calling notebook's parameters describe it. notebook: its file name without the ending."""
+    pd.set_option("display.max_colwidth", None, "display.width", 200, "display.max_columns", 30)
     return Study(params.from_notebook(), notebook)
 
 
@@ -126,7 +146,7 @@ class Study:
             if self.device.type == "cpu" and self.params.epochs > 1 and seconds > 3600 * self.params.max_hours:
                 raise StudyError(self._too_long(missing, seconds))
             if seconds > 60:
-                print(f"training {', '.join(missing)}: {about(seconds)} on this machine", flush=True)
+                live(f"training {', '.join(missing)}: {about(seconds)} on this machine")
         for name in names:
             self.model(name)
 
@@ -166,7 +186,7 @@ class Study:
 
         def report(entry: dict) -> None:
             if long:
-                print(f"{name}: {training.line(entry, recipe['epochs'])}", flush=True)
+                live(f"{name}: {training.line(entry, recipe['epochs'])}")
 
         with torch.random.fork_rng(devices=[]):
             options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
@@ -175,6 +195,8 @@ class Study:
         artifacts.write_atomic(path.with_suffix(".jsonl"), "".join(json.dumps(entry) + "\n" for entry in lines).encode())
         artifacts.write_tensors(path, weights, {"recipe": recipe, "log": [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]})
         state.unlink(missing_ok=True)
+        if long:
+            clear_live()
         self.store.note("checkpoint", path.name, sum(entry["seconds"] for entry in log), False)
         return path
 

@@ -142,6 +142,7 @@ def test_damaged_tensors_are_refused(tmp_path):
     whole = path.read_bytes()
     flipped = [whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :] for position in range(len(whole) - 36, len(whole))]  # the data
     renamed = [whole.replace(b'"w"', b'"v"'), whole.replace(b"[3,2]", b"[2,3]"), whole.replace(b'"checksum"', b'"chicksum"')]
+    renamed += [whole.replace(b'"metadata"', b'"metedata"'), whole.replace(b"log", b"l\\g")]
     for content in [whole[:length] for length in (0, 5, 40, len(whole) - 1)] + flipped + renamed:
         assert content != whole
         path.write_bytes(content)

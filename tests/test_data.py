@@ -154,5 +154,5 @@ def test_pool_draws_are_clean_pixels_of_the_class(pool, splits, label, v):
 
 
 def test_a_pool_without_a_class_is_refused(splits):
-    with pytest.raises(StudyError, match="class 4.*n_train"):
+    with pytest.raises(StudyError, match=r"class 4.*n_train"):
         data.SamplePool(splits.train.take(splits.train.labels != 4))

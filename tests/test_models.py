@@ -19,7 +19,7 @@ def exercised(name: str) -> models.Classifier:
     """A net after a few training steps, so that its batch-norm statistics are not those of the start."""
     net = models.build(name, 10, SHAPES[name][0], 3).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    for step in range(3):
+    for _ in range(3):
         optimizer.zero_grad()
         F.cross_entropy(net(images(name, 8)), torch.arange(8)).backward()
         optimizer.step()

@@ -156,7 +156,7 @@ def test_a_row_is_found_by_model_and_defence_at_a_fixed_ratio(run):
     found = params.build({"run": "mine", "rows": rows})
     assert found.row("mixup", "mi_ol") == ROW
     assert found.rows[0]["ratio"] == [0.4, 0.6]
-    with pytest.raises(StudyError, match="'mine'.*erm.*guo"):
+    with pytest.raises(StudyError, match=r"'mine'.*erm.*guo"):
         found.row("erm", "guo")
 
 
@@ -176,7 +176,7 @@ def test_a_notebook_reads_its_cell_and_papermills_not_its_globals(monkeypatch):
     found = params.from_notebook()
     assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (1, 2), 8 / 255)
     cells[-1] += "\nepoch = 3"
-    with pytest.raises(StudyError, match="'mine'.*'epoch'.*'epochs'"):
+    with pytest.raises(StudyError, match=r"'mine'.*'epoch'.*'epochs'"):
         params.from_notebook()
     monkeypatch.setattr(IPython, "get_ipython", lambda: None)
     with pytest.raises(StudyError, match="no notebook"):

@@ -12,7 +12,7 @@ from milib import artifacts, attacks, experiments, models, params, rng, training
 from milib.study import Study
 
 
-class Interrupted(Exception):
+class Interruption(Exception):  # noqa: N818
     """What stops a training in its middle."""
 
 
@@ -49,7 +49,7 @@ def test_recipe_changes_with_what_decides_the_weights_and_with_nothing_else(run,
     assert recipe(name, **IRRELEVANT) == base
     adversarial, mixes = name in training.ADVERSARIAL, name not in ("erm", "at")
     changes = {"seed": 1, "epochs": 5, "n_train": 9, "batch_size": 32, "lr": 0.01, "lr_interpolated": 0.01, "alpha": 0.5, "epsilon": 0.05, "train_steps": 4}
-    expected = {key: True for key in ("seed", "epochs", "n_train", "batch_size")} | {"lr": name != "interpolated_at"}
+    expected = dict.fromkeys(("seed", "epochs", "n_train", "batch_size"), True) | {"lr": name != "interpolated_at"}
     expected |= {"lr_interpolated": name == "interpolated_at", "alpha": mixes and name != "matched_mixup"}
     expected |= {"epsilon": adversarial, "train_steps": adversarial}
     assert {key: recipe(name, **{key: value}) != base for key, value in changes.items()} == expected
@@ -157,14 +157,14 @@ def test_an_interrupted_training_resumes_to_the_same_bits(recipe, few, tmp_path,
 
     def stops(trainer, order):
         if len(calls) == 7:  # in the middle of the second epoch
-            raise Interrupted
+            raise Interruption
         calls.append(trainer.step)
         one_step(trainer, order)
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "STATE_SECONDS", 0)
         patch.setattr(training.Trainer, "one_step", stops)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interruption):
             train(settings, few, state)
     monkeypatch.setattr(training.Trainer, "one_step", lambda trainer, order: (calls.append(trainer.step), one_step(trainer, order)))
     found, resumed = train(settings, few, state)
