@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import yaml
-from milib import artifacts, params
+from milib import params
 
 RUN = config.get("run", "digits")
 ARGS = shlex.split(str(config.get("args", "") or ""))
@@ -22,7 +22,7 @@ NEEDS = {  # notebook -> the notebooks whose models it uses
     "06_tradeoff": ["01_train_mixup", "02_train_interpolated_at"],
     "07_adaptive_attacks": ["01_train_mixup", "02_train_interpolated_at"],
 }
-SOURCES = [path.read_text() for path in sorted((ROOT / "milib").glob("*.py")) if path.stem not in ("report", "refresh")]
+SOURCES = [path.read_text() for path in sorted((ROOT / "milib").glob("*.py")) if path.stem not in ("pages", "report", "refresh")]
 
 
 def overrides() -> dict:
@@ -34,12 +34,13 @@ def overrides() -> dict:
     return found
 
 
+OPTIONS = " ".join(map(shlex.quote, ARGS))
 SETTINGS = params.load(ROOT / "params" / f"{RUN}.yaml", overrides())
 
 
 def fingerprint(wildcards) -> str:
     cells = json.loads((ROOT / "notebooks" / f"{wildcards.notebook}.ipynb").read_text())["cells"]
-    return artifacts.digest([[cell["source"] for cell in cells], repr(SETTINGS), SOURCES])
+    return params.digest([[cell["source"] for cell in cells], repr(SETTINGS), SOURCES])
 
 
 rule all:
@@ -51,13 +52,11 @@ rule notebook:
     output: OUT / "notebooks" / "{notebook}.ipynb"
     wildcard_constraints: notebook = "|".join(NEEDS)
     params: fingerprint = fingerprint
-    threads: workflow.cores
-    run:
-        # A failed run leaves its notebook, with the red cells, as <notebook>.failed.ipynb.
-        failed = str(output[0]).replace(".ipynb", ".failed.ipynb")
-        source, settings = ROOT / "notebooks" / f"{wildcards.notebook}.ipynb", ROOT / "params" / f"{RUN}.yaml"
-        options = " ".join(map(shlex.quote, ARGS))
-        seconds = OUT / "profile" / f"{wildcards.notebook}.seconds"
-        shell("mkdir -p {OUT}/profile; started=$(date +%s.%N); "
-              "papermill {source} {failed} -f {settings} {options} --log-output --no-progress-bar && mv {failed} {output} && "
-              "echo \"$(date +%s.%N) - $started\" | awk '{{print $1 - $3}}' > {seconds}")
+    # A failed run leaves its notebook, with the red cells, as <notebook>.failed.ipynb.
+    threads: SETTINGS.threads or workflow.cores
+    shell:
+        "mkdir -p {OUT}/profile; started=$(date +%s.%N); "
+        "papermill {ROOT}/notebooks/{wildcards.notebook}.ipynb {OUT}/notebooks/{wildcards.notebook}.failed.ipynb "
+        "-f {ROOT}/params/{RUN}.yaml {OPTIONS} --log-output --no-progress-bar && "
+        "mv {OUT}/notebooks/{wildcards.notebook}.failed.ipynb {output} && "
+        "echo \"$(date +%s.%N) $started\" | awk '{{print $1 - $2}}' > {OUT}/profile/{wildcards.notebook}.seconds"

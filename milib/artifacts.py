@@ -17,16 +17,10 @@ import safetensors.torch
 import torch
 
 from milib.errors import StudyError
-from milib.params import project_root
+from milib.params import digest, project_root
 
 COMPUTE = ("rng", "data", "models", "attacks", "defenses", "theory", "study", "experiments")
 """Modules whose source is part of a record's identity: what they say decides its numbers."""
-
-
-def digest(value) -> str:
-    """A 16-digit fingerprint of anything JSON can write."""
-    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from milib import artifacts, evaluation, theory
+from milib import evaluation, theory
 from milib.experiments import BASELINES, PRIMARY
-from milib.params import project_root, read_table
+from milib.params import digest, project_root, read_table
 from milib.study import Study
 from milib.tables import TableRow
 
@@ -147,7 +147,7 @@ def judge(study: Study, evidence: dict) -> list[dict]:
             judged.append(claim | {"comparisons": [asdict(comparison) for comparison in comparisons], "verdict": found})
         return {"claims": judged}
 
-    keys = sorted(artifacts.digest(repr(part)) for part in evidence.items())
+    keys = sorted(digest(repr(part)) for part in evidence.items())
     return study.store.record(f"claims-{study.notebook}", {"claims": table, "evidence": keys, "rehearsal": room}, decide)["claims"]
 
 

@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import difflib
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -115,6 +117,7 @@ def _value(where: str, value, kind, meta: dict):
     """`value` as `kind`, inside the range of `meta`. Raises StudyError naming key, value and range."""
     origin = getattr(kind, "__origin__", None)
     if origin is list:
+        value = yaml.safe_load(value) if isinstance(value, str) else value  # `-p steps "[10, 50]"`
         if not isinstance(value, list | tuple) or not value:
             raise StudyError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
         return tuple(_value(where, item, kind.__args__[0], meta) for item in value)
@@ -179,6 +182,12 @@ def outputs_root() -> Path:
     return Path(os.environ.get("MILIB_OUTPUTS") or project_root() / "outputs")
 
 
+def digest(value) -> str:
+    """A 16-digit fingerprint of anything JSON can write."""
+    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def read_table(path: Path):
     """The content of a YAML file. Raises StudyError."""
     try:
@@ -212,6 +221,8 @@ def build(values: Mapping) -> Params:
             value = str(value or "")
         checked[name] = _value(f"run '{run}': {name}", value, spec.type, spec.metadata)
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
+    if checked["steps"][0] != 10 or list(checked["steps"]) != sorted(set(checked["steps"])):
+        raise StudyError(f"run '{run}': steps is {list(checked['steps'])}: it must rise from 10, the paper's first column (PGD-10)")
     return Params(**checked)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 
-from milib import artifacts, report
+from milib import artifacts, pages, params, report
 from milib.errors import StudyError
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -46,7 +46,7 @@ class Links(html.parser.HTMLParser):
 
 def record(folder: Path, name: str, fingerprint: str, result: dict, when: str = "2026-01-01T00:00:00+00:00", data: str = "digits") -> str:
     made = {"commit": "abc1234", "versions": {"python": "3.11", "torch": "2.15"}, "machine": "AVX512", "threads": 2, "when": when}
-    content = {"name": name, "notebook": "01_a", "fingerprint": fingerprint, "checksum": artifacts.digest(result), "seconds": 1.5}
+    content = {"name": name, "notebook": "01_a", "fingerprint": fingerprint, "checksum": params.digest(result), "seconds": 1.5}
     path = folder / "records" / f"{name}-{fingerprint}.json"
     artifacts.write_atomic(path, json.dumps(content | {"identity": {"data": data, "rehearsal": data == "digits"}, "made": made, "result": result}).encode())
     return path.name
@@ -144,7 +144,7 @@ def test_equations_are_mathml(run):
     ],
 )
 def test_equations_one_by_one(tex, wanted):
-    assert wanted in report.mathml(tex, block=True)
+    assert wanted in pages.mathml(tex, block=True)
 
 
 def test_outputs_of_notebooks(run):
@@ -157,10 +157,10 @@ def test_outputs_of_notebooks(run):
 
 def test_notebook_is_rendered_again_only_when_it_changed(run, tmp_path):
     source, page = run / "notebooks" / "02_b.ipynb", tmp_path / "out" / "b.html"
-    assert report.notebook_html(source, page)
-    assert not report.notebook_html(source, page)
+    assert pages.notebook_html(source, page)
+    assert not pages.notebook_html(source, page)
     source.write_text(source.read_text().replace("Second", "Third"))
-    assert report.notebook_html(source, page) and "Third" in page.read_text()
+    assert pages.notebook_html(source, page) and "Third" in page.read_text()
 
 
 def test_claims_of_the_newest_record(run):
