@@ -37,11 +37,13 @@ LOOK = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
     "axes.titlesize": 10,
     "svg.hashsalt": "milib",
     "figure.constrained_layout.use": True,
 }
+
+OUTSIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False, "fontsize": 8}
+"""Where a legend covers no curve."""
 
 
 def panels(rows: int, columns: int, width: float = 3.2, height: float = 2.7, **options) -> tuple[Figure, np.ndarray]:
@@ -121,7 +123,7 @@ def linearity(records: dict[str, dict]) -> Figure:
             axis.fill_between(record["ratios"], found[:, 1], found[:, 2], color=COLOURS[name], alpha=0.2, lw=0)
         axis.set(title=title, xlabel=r"mixup ratio $\lambda$", ylim=(0, None))
     axes[0][0].set_ylabel("total variation")
-    axes[0][0].legend()
+    axes[0][1].legend(**OUTSIDE)
     return figure
 
 
@@ -173,7 +175,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
             axis.plot(grid, limit, "--", color="#000000", lw=1, label="threshold (RIC: above)")
             axis.set(title=f"{name}: {label}")
         for axis in line:
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, framealpha=0.6)
             axis.set_xlabel(r"mixup ratio $\lambda$")
     return figure
 
@@ -202,7 +204,7 @@ def table(rows: list[TableRow], column: str) -> Figure:
             axis.plot(float(row.paper[column]), place, "x", color="#000000")
     axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in reversed(rows)], xlabel=f"{column.replace('_', ' ')}: accuracy, %", xlim=(-2, 102))
     axis.plot([], [], "x", color="#000000", label="paper")
-    axis.legend(loc="lower right")
+    axis.legend(**OUTSIDE)
     return figure
 
 
@@ -216,7 +218,7 @@ def roc(records: dict[str, dict]) -> Figure:
             axis.plot(*evaluation.roc(*scores), color=COLOURS[detector], label=label)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, framealpha=0.6)
     axes[0][0].set_ylabel("true positive rate")
     return figure
 
@@ -235,7 +237,7 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
         everything = np.concatenate(everything)
         axis.plot(*everything[evaluation.pareto(everything)].T, "o", ms=9, mfc="none", mec="#000000", lw=0, label="Pareto front")
         axis.set(title=NAMES[name], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
-    axes[0][0].legend(fontsize=7)
+    axes[0][-1].legend(**OUTSIDE)
     return figure
 
 
@@ -254,5 +256,5 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
         axis.axhline(100 * evaluation.correct(bare["cell"], bare["labels"]).mean(), ls="--", color="#000000", lw=1, label="without MI-OL, PGD-10")
         axis.set(title=NAMES[name], xlabel="adaptive samples", ylim=(0, 100))
     axes[0][0].set_ylabel("accuracy, %")
-    axes[0][0].legend(fontsize=7)
+    axes[0][-1].legend(**OUTSIDE)
     return figure

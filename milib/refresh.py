@@ -33,7 +33,9 @@ def execute(path: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    notebooks = sorted((project_root() / "notebooks").glob("*.ipynb"))
+    """All notebooks, or those named: `python -m milib.refresh 03_theory`."""
+    names = sys.argv[1:] or ["*"]
+    notebooks = sorted(path for name in names for path in (project_root() / "notebooks").glob(f"{name}.ipynb"))
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MILIB_OUTPUTS", folder)
         for path in notebooks:

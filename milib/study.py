@@ -149,6 +149,8 @@ class Study:
                 live(f"training {', '.join(missing)}: {about(seconds)} on this machine")
         for name in names:
             self.model(name)
+        if missing:
+            clear_live()
 
     def _estimate(self, name: str) -> float:
         """Seconds that training `name` would take here."""
@@ -195,8 +197,6 @@ class Study:
         artifacts.write_atomic(path.with_suffix(".jsonl"), "".join(json.dumps(entry) + "\n" for entry in lines).encode())
         artifacts.write_tensors(path, weights, {"recipe": recipe, "log": [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]})
         state.unlink(missing_ok=True)
-        if long:
-            clear_live()
         self.store.note("checkpoint", path.name, sum(entry["seconds"] for entry in log), False)
         return path
 

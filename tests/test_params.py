@@ -171,10 +171,10 @@ def test_a_run_is_frozen_and_overrides_win(run):
 
 
 def test_a_notebook_reads_its_cell_and_papermills_not_its_globals(monkeypatch):
-    cells = ["", f'{params.MARK}\nrun = "mine"\nseed = 1\nsteps = [1, 2]', "seed = 5", f"{params.INJECTED}\nseed = 2\nepsilon = '8/255'"]
+    cells = ["", f'{params.MARK}\nrun = "mine"\nseed = 1\nsteps = [10, 20]', "seed = 5", f"{params.INJECTED}\nseed = 2\nepsilon = '8/255'"]
     monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(user_ns={"In": cells, "seed": 9}))
     found = params.from_notebook()
-    assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (1, 2), 8 / 255)
+    assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (10, 20), 8 / 255)
     cells[-1] += "\nepoch = 3"
     with pytest.raises(StudyError, match=r"'mine'.*'epoch'.*'epochs'"):
         params.from_notebook()

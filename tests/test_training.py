@@ -173,14 +173,14 @@ def test_an_interrupted_training_resumes_to_the_same_bits(recipe, few, tmp_path,
     assert [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed] == [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]
 
 
-OVERRIDES = {"run": "repeat", "epochs": 2, "n_train": 200, "n_test": 20, "draws": 4, "draw_sets": 2, "steps": [2, 3], "chunk": 50, "train_steps": 2}
+OVERRIDES = {"run": "repeat", "epochs": 2, "n_train": 200, "n_test": 20, "draws": 4, "draw_sets": 2, "steps": [10, 12], "chunk": 50, "train_steps": 2}
 SCRIPT = """
 import json, sys
 from milib import experiments, params
 from milib.study import Study
 root, overrides = sys.argv[1], json.loads(sys.argv[2])
 study = Study(params.load(f"{root}/params/digits.yaml", overrides), "test")
-experiments.score(study, study.params.row("interpolated_at", "mi_ol"), ["clean", "untargeted_pgd2", "targeted_pgd3"])
+experiments.score(study, study.params.row("interpolated_at", "mi_ol"), ["clean", "untargeted_pgd10", "targeted_pgd12"])
 """
 
 
@@ -191,7 +191,7 @@ def test_the_same_seed_gives_the_same_records_in_two_processes(root, tmp_path, m
         subprocess.run([sys.executable, "-c", SCRIPT, str(root), json.dumps(OVERRIDES)], check=True)
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "here"))
     study = Study(params.load(root / "params" / "digits.yaml", OVERRIDES), "test")
-    experiments.score(study, study.params.row("interpolated_at", "mi_ol"), ["clean", "untargeted_pgd2", "targeted_pgd3"])
+    experiments.score(study, study.params.row("interpolated_at", "mi_ol"), ["clean", "untargeted_pgd10", "targeted_pgd12"])
     records = [{path.name: json.loads(path.read_text()) for path in (tmp_path / side / "repeat" / "records").glob("*.json")} for side in ("here", "other")]
     assert len(records[0]) == 1
     assert records[0].keys() == records[1].keys()

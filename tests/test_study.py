@@ -1,0 +1,103 @@
+"""The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
+
+import pytest
+import torch
+
+from milib import experiments, params, study, training
+from milib.errors import StudyError
+
+DIGITS = params.project_root() / "params" / "digits.yaml"
+TINY = {"n_test": 12, "n_theory": 6, "n_adaptive": 4, "epochs": 1, "adversarial_share": 1, "train_steps": 1, "draws": 3, "draw_sets": 2, "steps": [10]}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A study with one-epoch models in a folder of its own."""
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
+    return lambda **overrides: study.Study(params.load(DIGITS, TINY | overrides), "test")
+
+
+def test_device_and_precision_are_refused_in_one_line(tiny, monkeypatch):
+    with pytest.raises(StudyError, match="device is 'tpu'"):
+        tiny(device="tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match="no CUDA here: use -p device cpu"):
+        tiny(device="cuda")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(StudyError, match="no bf16 instructions"):
+        tiny(device="cpu", precision="bf16")
+    assert tiny(device="cpu").precision == "fp32"
+
+
+def test_a_cpu_does_not_train_for_hours_unasked(tiny, monkeypatch):
+    monkeypatch.setattr(training, "estimate_seconds", lambda *_: 7200.0)
+    with pytest.raises(StudyError) as caught:
+        tiny(epochs=5).require("erm", "mixup")
+    line = str(caught.value)
+    assert "\n" not in line and "'digits'" in line and "erm, mixup" in line and "about 4.0 h" in line and "-p max_hours 5" in line
+    asked = tiny(epochs=5, max_hours=5)
+    monkeypatch.setattr(asked, "model", lambda name: name)
+    asked.require("erm", "mixup")
+
+
+def test_models_are_trained_once(tiny):
+    first = tiny().model("erm")
+    again = tiny()
+    assert again.model("erm").weights == first.weights and again.model("erm").log == first.log
+    assert [event["cached"] for event in again.store.events] == [True]
+    assert tiny(seed=1).model("erm").weights != first.weights
+
+
+def test_pgd10_alone_is_the_snapshot_of_the_long_run(tiny):
+    run = tiny(steps=[10, 20])
+    short, long = run.examples("erm", "untargeted", 12, (10,)), run.examples("erm", "untargeted", 12, (10, 20))
+    assert torch.equal(short[10], long[10]) and not torch.equal(long[10], long[20])
+
+
+def test_pool_as_published_is_the_test_set(tiny):
+    assert len(tiny().pool.data) == len(tiny().splits.train)
+    assert len(tiny(pool="test").pool.data) == len(tiny().splits.test)
+
+
+def test_attack_label_as_published_is_the_prediction(tiny):
+    run = tiny()
+    by_label = run.examples("erm", "untargeted", 12, (10,))[10]
+    guess = run.base("erm", "clean", 12).argmax(1)
+    by_guess = tiny(attack_label="prediction").examples("erm", "untargeted", 12, (10,))[10]
+    same = (by_label == by_guess).flatten(1).all(1)
+    assert torch.equal(same, guess == run.points(12).y)
+
+
+def test_a_row_is_scored_with_all_its_draw_sets(tiny):
+    run = tiny()
+    row = {"model": "erm", "defence": "gaussian_noise", "sigma": 0.2}
+    record = experiments.score(run, row, experiments.columns(run))
+    assert {name: len(cell["predictions"]) for name, cell in record["cells"].items()} == {"clean": 2, "untargeted_pgd10": 2, "targeted_pgd10": 2}
+    assert all(len(values) == 12 for cell in record["cells"].values() for values in cell["probability"])
+
+
+def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
+    """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
+    run = tiny(grid_gaussian_noise=[0.0, 0.3, 0.9])
+    entry = next(e for e in experiments.matched_rows(run) if e["row"]["defence"] == "gaussian_noise")
+    model = entry["row"]["model"]
+    target = experiments.heldout_clean(run, run.params.row(model, "mi_ol"))
+    distance = {s: abs(experiments.heldout_clean(run, {"model": model, "defence": "gaussian_noise", "sigma": s}) - target) for s in (0.0, 0.3, 0.9)}
+    assert distance[entry["row"]["sigma"]] == min(distance.values()) and entry["target"] == target
+
+
+def test_combined_in_the_tradeoff_equals_combined_in_the_table(tiny):
+    """06 reuses one MI-PL and one MI-OL for all thresholds; each point must be what the defence itself gives."""
+    run = tiny(grid_mi_combined=[0.0, 0.1])
+    row = run.params.row("mixup", "mi_combined")
+    swept = experiments.tradeoff(run, row)
+    points, draws = run.points(12), experiments._draws(run, "tradeoff")
+    for threshold, cell in zip((0.0, 0.1), swept["cells"], strict=True):
+        alone = run.defence(row | {"threshold": threshold}).probabilities(points.x, draws, points.index)
+        assert cell["clean"]["predictions"] == [alone.argmax(1).tolist()]
+
+
+def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
+    """Blocks of images are attacked one after the other; a smaller chunk changes rounding only."""
+    found = [experiments.adaptive_examples(tiny(chunk=chunk), "mixup", "eq24", 2, 0.1, 4) for chunk in (4, 3)]
+    assert ((found[0] - found[1]).abs() < 1e-5).float().mean() > 0.95
