@@ -11,8 +11,8 @@ from milib import params
 
 RUN = config.get("run", "digits")
 ARGS = shlex.split(str(config.get("args", "") or ""))
-ROOT = Path(workflow.basedir)
-OUT = params.outputs_root() / RUN
+ROOT = str(workflow.basedir)
+OUT = str(params.outputs_root() / RUN)
 NEEDS = {  # notebook -> the notebooks whose models it uses
     "01_train_mixup": [],
     "02_train_interpolated_at": ["01_train_mixup"],
@@ -22,7 +22,7 @@ NEEDS = {  # notebook -> the notebooks whose models it uses
     "06_tradeoff": ["01_train_mixup", "02_train_interpolated_at"],
     "07_adaptive_attacks": ["01_train_mixup", "02_train_interpolated_at"],
 }
-SOURCES = [path.read_text() for path in sorted((ROOT / "milib").glob("*.py")) if path.stem not in ("pages", "report", "refresh")]
+SOURCES = [path.read_text() for path in sorted(Path(ROOT, "milib").glob("*.py")) if path.stem not in ("pages", "report", "refresh")]
 
 
 def overrides() -> dict:
@@ -35,28 +35,28 @@ def overrides() -> dict:
 
 
 OPTIONS = " ".join(map(shlex.quote, ARGS))
-SETTINGS = params.load(ROOT / "params" / f"{RUN}.yaml", overrides())
+SETTINGS = params.load(Path(ROOT, "params", f"{RUN}.yaml"), overrides())
 
 
 def fingerprint(wildcards) -> str:
-    cells = json.loads((ROOT / "notebooks" / f"{wildcards.notebook}.ipynb").read_text())["cells"]
+    cells = json.loads(Path(ROOT, "notebooks", f"{wildcards.notebook}.ipynb").read_text())["cells"]
     return params.digest([[cell["source"] for cell in cells], repr(SETTINGS), SOURCES])
 
 
 rule all:
-    input: [OUT / "notebooks" / f"{name}.ipynb" for name in NEEDS]
+    input: [f"{OUT}/notebooks/{name}.ipynb" for name in NEEDS]
 
 
 rule notebook:
-    input: lambda wildcards: [OUT / "notebooks" / f"{name}.ipynb" for name in NEEDS[wildcards.notebook]]
-    output: OUT / "notebooks" / "{notebook}.ipynb"
+    input: lambda wildcards: [f"{OUT}/notebooks/{name}.ipynb" for name in NEEDS[wildcards.notebook]]
+    output: OUT + "/notebooks/{notebook}.ipynb"
     wildcard_constraints: notebook = "|".join(NEEDS)
     params: fingerprint = fingerprint
     # A failed run leaves its notebook, with the red cells, as <notebook>.failed.ipynb.
     threads: SETTINGS.threads or workflow.cores
     shell:
-        "mkdir -p {OUT}/profile; started=$(date +%s.%N); "
-        "papermill {ROOT}/notebooks/{wildcards.notebook}.ipynb {OUT}/notebooks/{wildcards.notebook}.failed.ipynb "
-        "-f {ROOT}/params/{RUN}.yaml {OPTIONS} --log-output --no-progress-bar && "
-        "mv {OUT}/notebooks/{wildcards.notebook}.failed.ipynb {output} && "
-        "echo \"$(date +%s.%N) $started\" | awk '{{print $1 - $2}}' > {OUT}/profile/{wildcards.notebook}.seconds"
+        "mkdir -p {OUT:q}/profile; started=$(date +%s.%N); "
+        "papermill {ROOT:q}/notebooks/{wildcards.notebook}.ipynb {OUT:q}/notebooks/{wildcards.notebook}.failed.ipynb "
+        "-f {ROOT:q}/params/{RUN}.yaml {OPTIONS} --log-output --no-progress-bar && "
+        "mv {OUT:q}/notebooks/{wildcards.notebook}.failed.ipynb {output:q} && "
+        "echo \"$(date +%s.%N) $started\" | awk '{{print $1 - $2}}' > {OUT:q}/profile/{wildcards.notebook}.seconds"

@@ -143,6 +143,11 @@ def _unknown(run: str, what: str, name: str, valid) -> StudyError:
     return StudyError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near[0]}'")
 
 
+def _check_range(where: str, value: tuple) -> None:
+    if len(value) != 2 or value[0] > value[1]:
+        raise StudyError(f"{where} is {list(value)}: write [least, most]")
+
+
 def _check_row(run: str, position: int, row: Mapping) -> dict:
     where = f"run '{run}': rows[{position}]"
     for name in ("model", "defence"):
@@ -162,8 +167,8 @@ def _check_row(run: str, position: int, row: Mapping) -> dict:
         meta = {"low": -1 if name == "threshold" else 0, "high": {"sizes": 32, "degrees": 180}.get(name, 1), "choices": None}
         kind = list[int] if name == "sizes" else list[float] if isinstance(row[name], list) else float
         value = _value(f"{where}: {name}", row[name], kind, meta)
-        if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
-            raise StudyError(f"{where}: {name} is {list(value)}: write [least, most]")
+        if isinstance(value, tuple):
+            _check_range(f"{where}: {name}", value)
         checked[name] = list(value) if isinstance(value, tuple) else value
     return checked
 
@@ -188,12 +193,17 @@ def digest(value) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def runs() -> list[str]:
+    """The names of the parameter files; claims.yaml lies beside them."""
+    return sorted(path.stem for path in (project_root() / "params").glob("*.yaml") if path.stem != "claims")
+
+
 def read_table(path: Path):
     """The content of a YAML file. Raises StudyError."""
     try:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
-        raise StudyError(f"{path} does not exist: the runs are {', '.join(sorted(p.stem for p in (project_root() / 'params').glob('*.yaml')))}") from None
+        raise StudyError(f"{path} does not exist: the runs are {', '.join(runs())}") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
 
@@ -221,6 +231,9 @@ def build(values: Mapping) -> Params:
             value = str(value or "")
         checked[name] = _value(f"run '{run}': {name}", value, spec.type, spec.metadata)
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
+    for name in ("grid_xie", "grid_guo"):
+        for sizes in checked[name]:
+            _check_range(f"run '{run}': {name}", sizes)
     if checked["steps"][0] != 10 or list(checked["steps"]) != sorted(set(checked["steps"])):
         raise StudyError(f"run '{run}': steps is {list(checked['steps'])}: it must rise from 10, the paper's first column (PGD-10)")
     return Params(**checked)

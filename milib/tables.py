@@ -36,6 +36,7 @@ NAMES = {
 class TableRow:
     """A row of Table 2 or 3: its settings (and how they were chosen), its record, and the paper's printed values."""
 
+    name: str
     settings: dict
     target: float | None
     heldout: float | None
@@ -45,10 +46,6 @@ class TableRow:
     @property
     def defence(self) -> str:
         return self.settings["defence"]
-
-    @property
-    def name(self) -> str:
-        return row_name(self.settings)
 
     def accuracy(self, column: str) -> np.ndarray:
         """Per-image accuracy [n], the mean over draw sets."""
@@ -91,9 +88,15 @@ def grids(run: Params) -> pd.DataFrame:
 
 
 def rows(study: Study, entries: list[dict], records: list[dict]) -> list[TableRow]:
-    """Table rows from experiments.matched_rows and the record of each."""
-    paper = paper_table(study.params)
-    return [TableRow(e["row"], e["target"], e["heldout"], r, paper.get(row_name(e["row"]), {})) for e, r in zip(entries, records, strict=True)]
+    """Table rows from experiments.matched_rows and the record of each; the paper's values stand at the first row of a name."""
+    paper, found = paper_table(study.params), {}
+    for entry, record in zip(entries, records, strict=True):
+        name = row_name(entry["row"])
+        printed = paper.get(name, {}) if name not in found else {}
+        if name in found:  # another setting of the same defence, such as the literal reading of sigma
+            name += f" ({parameters(entry['row'])})"
+        found[name] = TableRow(name, entry["row"], entry["target"], entry["heldout"], record, printed)
+    return list(found.values())
 
 
 def chosen(table: list[TableRow]) -> pd.DataFrame:

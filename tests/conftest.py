@@ -1,7 +1,6 @@
-"""Shared by all tests: an outputs folder of their own, two threads, tiny models trained once per session, CIFAR where it is at hand."""
+"""Shared by all tests: one thread, tiny models trained once per session, CIFAR where it is at hand."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,28 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, configuration, settings
+from hypothesis import HealthCheck, settings
 
 from milib import data, models, params, training
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN = pytest.StashKey[str]()
 settings.register_profile("milib", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("milib")
-torch.set_num_threads(2)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Tests, hypothesis and nbval's kernels write into a folder that goes at the end of the run; xdist's workers inherit it."""
-    if not os.environ.get("MILIB_OUTPUTS"):
-        config.stash[OWN] = os.environ["MILIB_OUTPUTS"] = tempfile.mkdtemp(prefix="milib-outputs-")
-    configuration.set_hypothesis_home_dir(Path(os.environ["MILIB_OUTPUTS"]) / "hypothesis")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if OWN in config.stash:
-        shutil.rmtree(config.stash[OWN], ignore_errors=True)
-        os.environ.pop("MILIB_OUTPUTS", None)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_every_row_of_the_paper_is_in_the_run(run):
 
 def test_parameter_files_name_every_key_and_themselves():
     keys = set(params.read_yaml(ROOT / "params" / "digits.yaml"))
-    for name in ("digits", "c10", "c100", "c10_compact"):
+    for name in params.runs():
         content = params.read_yaml(ROOT / "params" / f"{name}.yaml")
         assert set(content) == keys and content["run"] == name
 

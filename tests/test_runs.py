@@ -74,3 +74,13 @@ def test_missing_weights_on_a_cpu(tmp_path):
     assert done.returncode != 0
     for word in ("'c100'", "mixup, interpolated_at", "about", " h", "papermill notebooks/04_oblivious.ipynb out.ipynb -f params/c100.yaml", "-p epochs 1"):
         assert word in last_line(done), last_line(done)
+
+
+@pytest.mark.slow
+def test_stored_outputs_hold_on_another_processor(tmp_path):
+    """The notebooks once more under nbval, with the next smaller instruction set: other last bits, other weights, the same strict cells."""
+    smaller = {"AVX512": ("avx2", "AVX2")}.get(torch.backends.cpu.get_cpu_capability(), ("default", "SSE41"))
+    other = dict(zip(("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"), smaller, strict=True)) | {"MILIB_OUTPUTS": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "--nbval", "notebooks", "-q", "-n", "2", "--dist", "loadfile"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | other, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

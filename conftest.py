@@ -1,0 +1,24 @@
+"""An outputs folder of its own for every pytest run, `pytest --nbval notebooks` included: at the root, so that it is always loaded."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import configuration
+
+OWN = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests, hypothesis and nbval's kernels write into a folder that goes at the end of the run; xdist's workers inherit it."""
+    if not os.environ.get("MILIB_OUTPUTS"):
+        config.stash[OWN] = os.environ["MILIB_OUTPUTS"] = tempfile.mkdtemp(prefix="milib-outputs-")
+    configuration.set_hypothesis_home_dir(Path(os.environ["MILIB_OUTPUTS"]) / "hypothesis")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if OWN in config.stash:
+        shutil.rmtree(config.stash[OWN], ignore_errors=True)
+        os.environ.pop("MILIB_OUTPUTS", None)
