@@ -27,7 +27,7 @@ def table() -> list[tables.TableRow]:
 def test_rows_carry_the_papers_names_and_values_once(table):
     names = [row.name for row in table]
     assert len(set(names)) == len(names)
-    assert {name for name in tables.paper_table(STUDY.params)} <= set(names)
+    assert set(tables.paper_table(STUDY.params)) <= set(names)
     literal = next(row for row in table if row.name == "Mixup + Gaussian noise (sigma 0.04)")
     assert literal.paper == {} and next(row for row in table if row.name == "Mixup + Gaussian noise").paper["clean"] == "84.4"
 
