@@ -144,9 +144,10 @@ def read_record(path: Path) -> dict:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
-    """A safetensors file, complete or absent, with a checksum and JSON metadata."""
+    """A safetensors file, complete or absent, with JSON metadata and a checksum over both."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    header = {"checksum": tensors_digest(plain), "metadata": json.dumps(metadata)}
+    text = json.dumps(metadata)
+    header = {"checksum": digest([tensors_digest(plain), text]), "metadata": text}
     write_atomic(path, safetensors.torch.save(plain, header))
 
 
@@ -157,7 +158,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
             header = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = json.loads(header["metadata"])
-        intact = header["checksum"] == tensors_digest(tensors)
+        intact = header["checksum"] == digest([tensors_digest(tensors), header["metadata"]])
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError):
         intact = False
     if not intact:
