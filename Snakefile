@@ -23,6 +23,7 @@ NEEDS = {  # notebook -> the notebooks whose models it uses
     "07_adaptive_attacks": ["01_train_mixup", "02_train_interpolated_at"],
 }
 SOURCES = [path.read_text() for path in sorted(Path(ROOT, "milib").glob("*.py")) if path.stem not in ("pages", "report", "refresh")]
+SOURCES += [path.read_text() for path in (Path(ROOT, "params", "claims.yaml"), *sorted(Path(ROOT, "params", "paper").glob("*.csv")))]
 
 
 def overrides() -> dict:

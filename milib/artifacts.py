@@ -33,10 +33,10 @@ def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
     return total.hexdigest()[:16]
 
 
-def source_digest() -> str:
-    """A fingerprint of the modules in COMPUTE."""
+def source_digest(modules: tuple[str, ...] | None = None) -> str:
+    """A fingerprint of the source of modules of milib, by default those in COMPUTE."""
     here = Path(__file__).parent
-    return digest([(here / f"{name}.py").read_text() for name in COMPUTE])
+    return digest([(here / f"{name}.py").read_text() for name in modules or COMPUTE])
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -59,10 +59,10 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
-def provenance() -> dict:
+def provenance(device: torch.device) -> dict:
     """What a record notes beside its identity: commit, versions, machine, threads, time."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False)
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
         "commit": commit.stdout.strip() or None,
@@ -76,8 +76,8 @@ def provenance() -> dict:
 class Store:
     """The files of one run. `reference` is read for checkpoints only, so no number is taken from what was committed."""
 
-    def __init__(self, folder: Path, reference: Path, notebook: str):
-        self.folder, self.reference, self.notebook = Path(folder), Path(reference), notebook
+    def __init__(self, folder: Path, reference: Path, notebook: str, device: torch.device = torch.device("cpu")):  # noqa: B008
+        self.folder, self.reference, self.notebook, self.device = Path(folder), Path(reference), notebook, device
         self.events: list[dict] = []
 
     def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
@@ -100,7 +100,7 @@ class Store:
                 result = json.loads(json.dumps(compute()))
                 seconds = time.perf_counter() - started
                 content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint, "checksum": digest(result)}
-                content |= {"seconds": round(seconds, 3), "identity": identity, "made": provenance(), "result": result}
+                content |= {"seconds": round(seconds, 3), "identity": identity, "made": provenance(self.device), "result": result}
                 write_atomic(path, json.dumps(content).encode())
         content = read_record(path)
         self.note("record", path.name, time.perf_counter() - started, cached)

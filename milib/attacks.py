@@ -86,8 +86,6 @@ def adaptive_gradient(mi, x: Tensor, label: Tensor, index: Tensor, draws: Draws,
     """
     with torch.no_grad():
         predicted = chunked(mi.classifier, mi.chunk, x).argmax(1)
-    rows = torch.arange(len(x), device=x.device).repeat_interleave(samples)
-    number = torch.arange(first, first + samples, device=x.device).repeat(len(x))
 
     def gradient(row: Tensor, draw: Tensor) -> Tensor:
         def loss(u: Tensor) -> Tensor:
@@ -95,9 +93,11 @@ def adaptive_gradient(mi, x: Tensor, label: Tensor, index: Tensor, draws: Draws,
 
         return _gradient(loss, x[row])
 
-    total = torch.zeros_like(x)
-    for row, draw in zip(rows.split(mi.chunk), number.split(mi.chunk), strict=True):
-        total.index_add_(0, row, chunked(gradient, mi.chunk, row, draw))
+    count, total = len(x), torch.zeros_like(x)
+    every = torch.arange(count, device=x.device)
+    for numbers in torch.arange(first, first + samples, device=x.device).split(max(1, mi.chunk // count)):
+        each = chunked(gradient, mi.chunk, every.repeat(len(numbers)), numbers.repeat_interleave(count))
+        total += each.view(len(numbers), *x.shape).sum(0)
     return total
 
 
@@ -118,10 +118,12 @@ def adaptive_pgd(
     """PGD against a MixupInference `mi` with `samples` adaptive samples a step (Fig. 4); variants in ADAPTIVE.
 
     x: [B, C, H, W] in [0, 1]; label: [B]; index: [B], each image's number for its draws. Returns [B, C, H, W]:
-    in the eps-ball and [0, 1], but for `as_published`, which does not clip its result.
+    in the eps-ball and [0, 1], but for `as_published`, which does not clip its result and raises ValueError for a target.
     """
     options = {"epsilon": epsilon, "step_size": step_size, "steps": [steps]}
     if variant == "as_published":
+        if targeted:
+            raise ValueError("the published attack is untargeted: use eq24 or mean_ce for a target")
         return _as_published(mi, x, index, draws, samples, options)
 
     def direction(current: Tensor, step: int) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from milib import evaluation, theory
+from milib.artifacts import source_digest
 from milib.experiments import BASELINES, PRIMARY
 from milib.params import digest, project_root, read_table
 from milib.study import Study
@@ -62,6 +63,8 @@ def ric(evidence: dict, mode: str) -> list[Comparison]:
     record, ratio = evidence["components"][mode]
     values = theory.measured(record, mode, ratio)
     chosen = values["eq2"]
+    if not chosen.any():
+        return []
     return [_compare("Delta F_y", values["delta_y"][chosen]), _compare("-Delta F_yhat", -values["delta_yhat"][chosen])]
 
 
@@ -148,7 +151,9 @@ def judge(study: Study, evidence: dict) -> list[dict]:
         return {"claims": judged}
 
     keys = sorted(digest(repr(part)) for part in evidence.items())
-    return study.store.record(f"claims-{study.notebook}", {"claims": table, "evidence": keys, "rehearsal": room}, decide)["claims"]
+    return study.store.record(
+        f"claims-{study.notebook}", {"claims": table, "evidence": keys, "rehearsal": room, "code": source_digest(("claims", "evaluation", "theory"))}, decide
+    )["claims"]
 
 
 def by_row(scores: dict[str, dict[str, dict]]) -> dict[tuple[str, str], dict]:

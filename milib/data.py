@@ -123,10 +123,9 @@ def load(params: Params, device: torch.device) -> Splits:
     return Splits(train.take(kept), train.take(order[: params.n_heldout]), test)
 
 
-def augment(images: Tensor, draws: rng.Draws, index: Tensor, epoch: int) -> Tensor:
-    """Random crop after zero padding by 4 and horizontal flip, one draw per (image, epoch); uint8 in, uint8 out."""
+def augment(images: Tensor, uniform: Tensor) -> Tensor:
+    """Random crop after zero padding by 4, and horizontal flip: images [B, C, H, W] as `uniform` [B, 3] in [0, 1) says."""
     count, channels, height, width = images.shape
-    uniform = draws.uniform(index, torch.full_like(index, epoch), 3)
     top, left = (uniform[:, :2] * 9).long().unbind(1)
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = torch.where(uniform[:, 2:] < 0.5, columns, width - 1 - columns) + left[:, None]
@@ -138,9 +137,10 @@ def augment(images: Tensor, draws: rng.Draws, index: Tensor, epoch: int) -> Tens
 
 
 class SamplePool:
-    """The paper's p_s: clean images x_s grouped by label y_s, on the data's device."""
+    """The paper's p_s: clean images x_s grouped by label y_s, on the data's device; augmented: cropped and flipped as in training."""
 
-    def __init__(self, data: Dataset):
+    def __init__(self, data: Dataset, augmented: bool = False):
+        self.augmented = augmented
         order = torch.argsort(data.labels, stable=True)
         self.data, self.classes = data.take(order), data.classes
         self.sizes = torch.bincount(data.labels, minlength=data.classes)
@@ -153,6 +153,7 @@ class SamplePool:
         size = self.sizes[label]
         return self.starts[label] + torch.minimum((v * size).long(), size - 1)
 
-    def draw(self, label: Tensor, v: Tensor) -> Tensor:
-        """x_s [P, C, H, W] for labels y_s [P] and v [P] in [0, 1)."""
-        return self.data.pixels(self.position(label, v))
+    def draw(self, label: Tensor, v: Tensor, crop: Tensor) -> Tensor:
+        """x_s [P, C, H, W] for labels y_s [P] and v [P] in [0, 1); crop [P, 3] decides the augmentation where there is one."""
+        found = self.data.pixels(self.position(label, v))
+        return augment(found, crop) if self.augmented else found

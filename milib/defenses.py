@@ -112,12 +112,13 @@ class MixupInference(Defense):
 
     def partners(self, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """x_s [P, C, H, W], y_s [P] and lambda [P, 1, 1, 1]. MI-OL: y_s = (prediction + 1 + u) mod L, u uniform in 0..L-2."""
-        u, v, w = draws.uniform(index, draw, 3).unbind(1)
+        uniform = draws.uniform(index, draw, 6)
+        u, v, w = uniform[:, :3].unbind(1)
         label = predicted
         if self.mode == "ol":
             label = (predicted + 1 + (u * (self.pool.classes - 1)).long()) % self.pool.classes
         low, high = self.ratio if isinstance(self.ratio, list | tuple) else (self.ratio, self.ratio)
-        return self.pool.draw(label, v), label, (low + (high - low) * w)[:, None, None, None]
+        return self.pool.draw(label, v, uniform[:, 3:]), label, (low + (high - low) * w)[:, None, None, None]
 
     def transform(self, x: Tensor, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
         partner, _, ratio = self.partners(predicted, index, draw, draws)
@@ -190,8 +191,13 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
     return _sample(x, rows, columns, "nearest")
 
 
+def _eight_bit(x: Tensor) -> Tensor:
+    """x rounded to 8-bit pixels; in the backward pass the rounding is not there, so that an attack sees a gradient."""
+    return x + ((x * 255).round() / 255 - x).detach()
+
+
 class _Crop(Defense):
-    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place."""
+    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place; images are 8-bit, as in the authors' code."""
 
     def __init__(self, classifier: nn.Module, sizes: list[int], **options):
         super().__init__(classifier, **options)
@@ -215,7 +221,7 @@ class RandomPadding(_Crop):
         outside = -2.0 * side
         rows = torch.where((place >= down) & (place < down + size), place - down + top, outside)
         columns = torch.where((place >= right) & (place < right + size), place - right + left, outside)
-        return _sample(x, rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
+        return _sample(_eight_bit(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
 
 
 class RandomCropResize(_Crop):
@@ -226,7 +232,7 @@ class RandomCropResize(_Crop):
         size, top, left, _, _ = self._crop(side, index, draw, draws)
         place = ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5).clamp(min=0).minimum(size - 1.0)
         rows, columns = place + top, place + left
-        return _sample(x, rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear")
+        return _eight_bit(_sample(_eight_bit(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
 
 
 def build(name: str, classifier: nn.Module, pool: SamplePool, settings: dict, **options) -> Defense:

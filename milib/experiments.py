@@ -78,7 +78,7 @@ def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
         found = theory.components(mi, points.x, adversarial, points.index, _draws(study, "theory"))
         return _points(points) | {key: value.cpu().double().numpy().round(6).tolist() for key, value in found.items()}
 
-    return study.store.record(f"components-{name}-{mode}-{ratio}", study.identity(name, mode=mode, ratio=ratio, n=run.n_theory, draws=run.draws), compute)
+    return study.store.record(f"components-{name}-{mode}-{ratio}", study.identity(name, "attack", "draws", mode=mode, ratio=ratio, n=run.n_theory), compute)
 
 
 def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 10) -> dict:
@@ -93,7 +93,7 @@ def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[i
         errors = [(each[:, :, :count].mean(2) - exact).square().sum(2).mean().sqrt().item() for count in counts]
         return {"counts": counts, "errors": errors, "pool": len(study.pool.data)}
 
-    return study.store.record(f"monte-carlo-{name}-{mode}", study.identity(name, mode=mode, ratio=ratio, counts=counts, sets=sets, n=n), compute)
+    return study.store.record(f"monte-carlo-{name}-{mode}", study.identity(name, "draws", mode=mode, ratio=ratio, counts=counts, sets=sets, n=n), compute)
 
 
 # 04
@@ -113,11 +113,13 @@ def score(study: Study, row: dict, which: list[str]) -> dict:
             cells[column] = _cell([defence.probabilities(x, _draws(study, "score", k), points.index, base) for k in range(sets)], points.y)
         return _points(points) | {"row": row, "cells": cells}
 
-    options = {"row": row, "columns": which, "draws": run.draws, "sets": run.draw_sets, "steps": run.steps, "n": run.n_test}
-    return study.store.record(f"score-{name}-{row['defence']}", study.identity(name, **options), compute)
+    uses, options = ["attack"], {"row": row, "columns": which, "n": run.n_test}
+    if row["defence"] != "none":
+        uses, options = ["attack", "draws"], options | {"sets": run.draw_sets}
+    return study.store.record(f"score-{name}-{row['defence']}", study.identity(name, *uses, **options), compute)
 
 
-def reference_ratio(study: Study, model: str) -> dict:
+def reference_row(study: Study, model: str) -> dict:
     """The MI-OL row whose clean accuracy a model's other rows are matched to: that of the mixup-trained model of its kind."""
     return study.params.row({"erm": "mixup", "at": "interpolated_at"}.get(model, model), "mi_ol")
 
@@ -130,7 +132,7 @@ def heldout_clean(study: Study, row: dict) -> float:
         found = study.defence(row).probabilities(points.x, _draws(study, "held out"), points.index)
         return {"accuracy": (found.argmax(1) == points.y).double().mean().item()}
 
-    identity = study.identity(row["model"], row=row, n=study.params.n_heldout, draws=study.params.draws)
+    identity = study.identity(row["model"], "draws", row=row)
     return study.store.record(f"heldout-{row['model']}-{row['defence']}", identity, compute)["accuracy"]
 
 
@@ -148,7 +150,7 @@ def matched_rows(study: Study) -> list[dict]:
     """
     found = []
     for row in study.params.rows:
-        reference = reference_ratio(study, row["model"])
+        reference = reference_row(study, row["model"])
         fixed = row["defence"] == "none" or (row["defence"] == "mi_ol" and row["model"] == reference["model"])
         entry = {"row": row, "target": None, "heldout": None}
         if study.params.match_clean and not fixed:
@@ -169,8 +171,8 @@ def detection(study: Study, name: str) -> dict:
     MI-PL, MI-OL: F_yhat(x) - F_MI,yhat(x); confidence: -F_yhat(x). Higher means adversarial.
     """
     run = study.params
-    ratio = {"mi_pl": 0.5, "mi_ol": reference_ratio(study, name)["ratio"]}
-    ratio |= {row["defence"]: row["ratio"] for row in run.rows if row["model"] == name and row["defence"] == "mi_pl"}
+    reference = reference_row(study, name)
+    ratio = {"mi_pl": run.row(reference["model"], "mi_pl")["ratio"], "mi_ol": reference["ratio"]}
 
     def compute() -> dict:
         points, found = study.points(run.n_test), {}
@@ -184,7 +186,7 @@ def detection(study: Study, name: str) -> dict:
             found[column] = {"predictions": base.argmax(1).tolist()} | {k: v.cpu().double().numpy().round(6).tolist() for k, v in scores.items()}
         return _points(points) | {"scores": found, "ratio": ratio}
 
-    return study.store.record(f"detection-{name}", study.identity(name, ratio=ratio, draws=run.draws, n=run.n_test), compute)
+    return study.store.record(f"detection-{name}", study.identity(name, "attack", "draws", ratio=ratio, n=run.n_test), compute)
 
 
 # 06
@@ -221,7 +223,7 @@ def tradeoff(study: Study, row: dict) -> dict:
                 cell[column] = _cell([result], points.y)
         return _points(points) | {"settings": [settings_of(c) for c in candidates], "cells": cells}
 
-    identity = study.identity(name, candidates=candidates, draws=run.draws, n=run.n_test)
+    identity = study.identity(name, "attack", "draws", candidates=candidates, n=run.n_test)
     return study.store.record(f"tradeoff-{name}-{row['defence']}", identity, compute)
 
 
@@ -230,7 +232,7 @@ def tradeoff(study: Study, row: dict) -> dict:
 
 def adaptive_examples(study: Study, name: str, variant: str, samples: int, epsilon: float, count: int) -> Tensor:
     """Adaptive PGD-10 examples [count, C, H, W] against a model's MI-OL row; the attack's draws are its own."""
-    run, row = study.params, reference_ratio(study, name)
+    run, row = study.params, reference_row(study, name)
     points, mi = study.points(count), study.defence(row)
     options = {"variant": variant, "samples": samples, "epsilon": epsilon, "step_size": run.step_size, "steps": run.steps[0]}
     blocks = [
@@ -243,7 +245,7 @@ def adaptive_examples(study: Study, name: str, variant: str, samples: int, epsil
 def adaptive(study: Study, name: str, variant: str, samples: int) -> dict:
     """One point of Fig. 4: the accuracy of MI-OL under an adaptive attack with `samples` adaptive samples, N draws of its own
     at scoring. samples = 0: the dashed line, the bare model under oblivious PGD-10."""
-    run, row = study.params, reference_ratio(study, name)
+    run, row = study.params, reference_row(study, name)
 
     def compute() -> dict:
         points = study.points(run.n_adaptive)
@@ -255,5 +257,5 @@ def adaptive(study: Study, name: str, variant: str, samples: int) -> dict:
         defended = study.defence(row).probabilities(x, _draws(study, "score", 0), points.index)
         return _points(points) | {"cell": _cell([defended], points.y), "distance": distance}
 
-    options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive, "draws": run.draws, "steps": run.steps[0]}
-    return study.store.record(f"adaptive-{name}-{variant}-{samples}", study.identity(name, **options), compute)
+    options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive}
+    return study.store.record(f"adaptive-{name}-{variant}-{samples}", study.identity(name, "attack", "draws", **options), compute)

@@ -129,12 +129,12 @@ def linearity(records: dict[str, dict]) -> Figure:
 
 def training_curves(logs: dict[str, list[dict]]) -> Figure:
     """Held-out clean accuracy, and PGD-10 accuracy where it was measured, per epoch."""
-    figure, axes = panels(1, 2)
-    for axis, key, title in zip(axes[0], ("heldout_clean", "heldout_pgd10"), ("clean", "PGD-10"), strict=True):
+    measured = {key: title for key, title in (("heldout_clean", "clean"), ("heldout_pgd10", "PGD-10")) if any(key in log[0] for log in logs.values())}
+    figure, axes = panels(1, len(measured))
+    for axis, (key, title) in zip(axes[0], measured.items(), strict=True):
         for name, log in logs.items():
             seen = [(entry["epoch"], 100 * entry[key]) for entry in log if key in entry]
-            if seen:
-                axis.plot(*zip(*seen, strict=True), color=COLOURS[name], label=NAMES[name])
+            axis.plot(*zip(*seen, strict=True), color=COLOURS[name], label=NAMES[name])
         axis.set(title=f"held-out accuracy, {title}", xlabel="epoch", ylabel="%")
     axes[0][0].legend()
     return figure
@@ -146,6 +146,8 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
     records: (mode, ratio) -> a record of experiments.mixed_predictions. D_y is drawn with the sign of the paper's note.
     """
     figure, axes = panels(2, 4, 2.9, 2.5)
+    if not all(any(theory.measured(record, *key)["eq2"]) for key, record in records.items()):
+        figure.suptitle("where no image satisfies Eq. 2: all images")
     ratios = sorted({ratio for _, ratio in records})
     grid = np.linspace(0, 1, 51)
     for line, mode in zip(axes, ("pl", "ol"), strict=True):
@@ -165,6 +167,8 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
         for key, label, style in (("yhat", r"\hat{y}", "s-"), ("y", "y", "o-")):
             curve(line[1], f"FMI_{key}", f"$F_{{{label}}}$ with MI", style)
             curve(line[1], f"F_{key}", f"$F_{{{label}}}$ without", "-" if key == "yhat" else ":", "#000000")
+            vanished = [theory.table1(mode, True, ratio, classes)[key][1] for ratio in grid]
+            line[1].plot(grid, vanished, "--" if key == "yhat" else ":", color=colour, lw=1, label=f"$F_{{{label}}}$, Table 1, no G left")
         line[1].set(title=f"{name}, adversarial", ylim=(-0.03, 1.03))
         limits = np.array([theory.ric_thresholds(mode, ratio, classes) for ratio in grid])
         for axis, key, label, sign, limit in (

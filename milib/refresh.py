@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -38,8 +39,8 @@ def main() -> None:
     notebooks = sorted(path for name in names for path in (project_root() / "notebooks").glob(f"{name}.ipynb"))
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MILIB_OUTPUTS", folder)
-        for path in notebooks:
-            execute(path, Path(folder))
+        with ThreadPoolExecutor(2) as pool:  # who needs a model that the other trains waits for it
+            list(pool.map(lambda path: execute(path, Path(folder)), notebooks))
 
 
 if __name__ == "__main__":

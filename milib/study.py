@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from milib import artifacts, attacks, data, defenses, models, params, rng, training
 from milib.errors import StudyError
 
+USES = {
+    "attack": ("epsilon", "step_size", "attack_label"),
+    "draws": ("draws", "pool", "augment", "n_train", "n_heldout"),
+}
+"""The parameters behind an attack's examples, and behind a defence's draws (with what decides the sample pool)."""
 LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 
@@ -82,7 +87,7 @@ def clear_live() -> None:
 
 def open_study(notebook: str) -> "Study":
     """The study as the calling notebook's parameters describe it. notebook: its file name without the ending."""
-    pd.set_option("display.max_colwidth", None, "display.width", 200, "display.max_columns", 30)
+    pd.set_option("display.max_colwidth", None, "display.max_rows", 200, "display.width", 200, "display.max_columns", 30)
     return Study(params.from_notebook(), notebook)
 
 
@@ -94,9 +99,12 @@ class Study:
         self.device = resolve_device(run)
         self.precision = resolve_precision(run, self.device)
         if self.device.type == "cpu":
-            torch.set_num_threads(run.threads or os.cpu_count() or 1)
+            torch.set_num_threads(run.threads or len(os.sched_getaffinity(0)))
+        else:  # what a record says is scored in full fp32, the same at every run
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
         reference = params.project_root() / "outputs" / "reference" / run.run
-        self.store = artifacts.Store(params.outputs_root() / run.run, reference, notebook)
+        self.store = artifacts.Store(params.outputs_root() / run.run, reference, notebook, self.device)
         self.model = lru_cache(maxsize=None)(self._model)
         self.base = lru_cache(maxsize=None)(self._base)
         self.estimate = lru_cache(maxsize=None)(self._estimate)
@@ -119,8 +127,9 @@ class Study:
 
     @cached_property
     def pool(self) -> data.SamplePool:
-        """p_s: the training images, or the test images "as published"."""
-        return data.SamplePool(getattr(self.splits, self.params.pool))
+        """p_s: the training images, or "as published" the test images, cropped and flipped where training does so."""
+        published = self.params.pool == "test"
+        return data.SamplePool(self.splits.test if published else self.splits.train, published and self.params.augment == "crop_flip")
 
     def points(self, count: int, split: str = "test") -> Points:
         """The first `count` images of a split (the data set's own order; a fixed permutation on digits)."""
@@ -158,7 +167,7 @@ class Study:
 
     def _too_long(self, missing: list[str], seconds: float) -> str:
         run = self.params.run
-        one = seconds / self.params.epochs
+        one = sum(self.estimate(name) / training.recipe(self.params, name)["epochs"] for name in missing)
         line = f"papermill notebooks/{self.notebook}.ipynb out.ipynb -f params/{run}.yaml"
         return (
             f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or outputs/reference/{run}; training on this CPU takes {about(seconds)}: "
@@ -193,7 +202,7 @@ class Study:
         with torch.random.fork_rng(devices=[]):
             options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
             weights, log = training.train(recipe, self.splits, state, **options)
-        lines = [recipe | {"precision": self.precision, "made": artifacts.provenance()}, *log]
+        lines = [recipe | {"precision": self.precision, "made": artifacts.provenance(self.device)}, *log]
         artifacts.write_atomic(path.with_suffix(".jsonl"), "".join(json.dumps(entry) + "\n" for entry in lines).encode())
         artifacts.write_tensors(path, weights, {"recipe": recipe, "log": [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]})
         state.unlink(missing_ok=True)
@@ -258,12 +267,12 @@ class Study:
         options = {"draws": draws or self.params.draws, "chunk": self.params.chunk, "seed": self.params.seed}
         return defenses.build(row["defence"], self.model(row["model"]).scorer, self.pool, settings_of(row), **options)
 
-    def identity(self, *names: str, **more) -> dict:
-        """What a record of these models depends on, besides the code: weights, seed, draws, pool, precision, device type."""
-        run = self.params
-        keep = ("seed", "draws", "pool", "data", "n_train", "n_heldout", "epsilon", "step_size", "attack_label")
-        shared = {key: getattr(run, key) for key in keep} | {"precision": self.precision, "device": self.device.type}
-        return shared | {"weights": {name: self.model(name).weights for name in names}} | more
+    def identity(self, name: str, *uses: str, **more) -> dict:
+        """What a record of model `name` depends on besides the code: weights, data, seed, precision, device type, and the
+        parameters of what it `uses` ("attack", "draws"), so that a change elsewhere leaves it alone."""
+        keep = ["seed", "data", *(key for use in uses for key in USES[use])]
+        shared = {key: getattr(self.params, key) for key in keep} | {"precision": self.precision, "device": self.device.type}
+        return shared | {"weights": self.model(name).weights} | more
 
 
 def settings_of(row: dict) -> dict:

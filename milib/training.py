@@ -4,7 +4,6 @@ All randomness is addressed by (seed, model, epoch, step or image), so a run res
 """
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -164,7 +163,8 @@ class Trainer:
         data = self.data.take(order[self.step * size : (self.step + 1) * size])
         if self.settings["augment"] == "crop_flip":
             draws = rng.Draws(self.settings["seed"], self.settings["name"], "augment")
-            data = dataclasses.replace(data, images=augment(data.images, draws, data.index, self.epoch))
+            uniform = draws.uniform(data.index, torch.full_like(data.index, self.epoch), 3)
+            data = dataclasses.replace(data, images=augment(data.images, uniform))
         batch = Batch(data.pixels(), data.labels, data.index, data.classes, self.settings, (self.epoch, self.step))
         progress = (self.epoch + self.step / self.steps_per_epoch) / self.settings["epochs"]
         for group in self.optimizer.param_groups:
@@ -262,8 +262,3 @@ def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
         trainer.one_step(order)
         count += 1
     return (time.perf_counter() - started) / count * trainer.steps_per_epoch * settings["epochs"]
-
-
-def read_log(path: Path) -> list[dict]:
-    """The entries of a training log (its first line holds the settings)."""
-    return [json.loads(text) for text in path.read_text().splitlines()[1:]]
