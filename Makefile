@@ -32,7 +32,7 @@ lint: setup
 	@ruff check . && ruff format --check .
 
 test: lint
-	@pytest --nbval -n auto --dist loadfile -m "not slow and not browser and not slurm"
+	@pytest --nbval -n auto --dist loadfile
 
 # What `make test` leaves out; each test says why where it skips.
 test-rest: setup
