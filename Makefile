@@ -5,7 +5,7 @@ ARGS ?=
 SHELL := /bin/bash
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Python and its packages say little of use to a reader of a log; a kernel must not ask the network for anything.
+# The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: setup study lab test test-rest test-all lint notebooks constraints clean

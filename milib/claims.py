@@ -174,4 +174,4 @@ def verdicts(judged: list[dict]) -> pd.DataFrame:
 def comparisons(judged: list[dict]) -> pd.DataFrame:
     """Every comparison behind the verdicts, with its interval (accuracy, AUC or probability, not percent)."""
     rows = [{"claim": claim["id"], **comparison} for claim in judged for comparison in claim["comparisons"]]
-    return pd.DataFrame(rows).set_index("claim").round(3)
+    return pd.DataFrame(rows, columns=["claim", "label", "mean", "low", "high"]).set_index("claim").round(3)

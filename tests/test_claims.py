@@ -95,6 +95,8 @@ def test_verdict(low, high, room, wanted):
 
 def test_no_comparison_is_no_verdict():
     assert claims.verdict([], 0) == "not measured"
+    judged = [{"id": "x", "statement": "", "source": "", "comparisons": [], "verdict": "not measured"}]
+    assert claims.comparisons(judged).empty and list(claims.verdicts(judged)["verdict"]) == ["not measured"]
 
 
 def test_the_table_is_complete():
