@@ -63,7 +63,7 @@ def _generated(classes: int) -> tuple[tuple, tuple, int]:
     draw = rng.generator("generated", classes)
     patterns = torch.nn.functional.interpolate(torch.from_numpy(draw.random((classes, 3, 4, 4))), size=32, mode="bilinear")
     both = []
-    for count in (2000, 500):
+    for count in (2000, 1000):
         labels = np.arange(count) % classes
         noise = draw.normal(0, 0.15, (count, 3, 32, 32))
         images = np.clip(patterns[labels].numpy() + noise, 0, 1) * 255

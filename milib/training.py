@@ -252,12 +252,12 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
 
 
 def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
-    """How long `train` would take here, from a few timed steps on a throw-away model."""
-    trainer = Trainer(settings, splits, precision)
+    """How long `train` would take here, from a few timed steps of at most 16 images on a throw-away model."""
+    trainer = Trainer(settings | {"batch_size": min(16, settings["batch_size"])}, splits, precision)
     order = trainer.order()
     trainer.one_step(order)
     started, count = time.perf_counter(), 0
-    while count < 5 and (count == 0 or time.perf_counter() - started < 2):
+    while count < min(5, trainer.steps_per_epoch) and (count == 0 or time.perf_counter() - started < 2):
         trainer.step = count % trainer.steps_per_epoch
         trainer.one_step(order)
         count += 1

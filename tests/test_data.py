@@ -50,7 +50,7 @@ def test_generated_data_have_cifars_shape_and_can_be_learnt(run, classes):
     made, again = (load(run, data="generated", classes=classes, n_heldout=100) for _ in range(2))
     assert made.train.images.shape == (1900, 3, 32, 32)
     assert made.train.images.dtype == torch.uint8
-    assert (len(made.heldout), len(made.test), made.train.peak) == (100, 500, 255)
+    assert (len(made.heldout), len(made.test), made.train.peak) == (100, 1000, 255)
     assert torch.equal(made.train.images, again.train.images)
     means = torch.stack([made.train.pixels(made.train.labels == k).mean(0) for k in range(classes)]).flatten(1)
     nearest = torch.cdist(made.test.pixels().flatten(1), means).argmin(1)
