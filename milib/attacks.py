@@ -94,10 +94,13 @@ def adaptive_gradient(mi, x: Tensor, label: Tensor, index: Tensor, draws: Draws,
         return _gradient(loss, x[row])
 
     count, total = len(x), torch.zeros_like(x)
-    every = torch.arange(count, device=x.device)
-    for numbers in torch.arange(first, first + samples, device=x.device).split(max(1, mi.chunk // count)):
-        each = chunked(gradient, mi.chunk, every.repeat(len(numbers)), numbers.repeat_interleave(count))
-        total += each.view(len(numbers), *x.shape).sum(0)
+    for pairs in torch.arange(count * samples, device=x.device).split(mi.chunk):
+        each = chunked(gradient, mi.chunk, pairs % count, first + pairs // count)
+        start, stop = int(pairs[0]), int(pairs[-1]) + 1
+        while start < stop:  # draw by draw, in order: the sum does not depend on the chunk
+            end = min(stop, (start // count + 1) * count)
+            total[start % count : start % count + end - start] += each[len(each) - (stop - start) : len(each) - (stop - end)]
+            start = end
     return total
 
 

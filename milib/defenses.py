@@ -1,6 +1,7 @@
 """Defences at inference: Mixup Inference and the paper's baselines, each an nn.Module around any classifier."""
 
 import copy
+import itertools
 import math
 
 import torch
@@ -47,9 +48,15 @@ class Defense(nn.Module):
         return self._chunked(lambda images: self.classifier(images).log_softmax(1), x)
 
     def _chunked(self, function, *inputs: Tensor) -> Tensor:
-        if torch.is_grad_enabled():  # recompute in the backward pass: memory is that of one chunk
-            return chunked(lambda *pieces: checkpoint(function, *pieces, use_reentrant=False), self.chunk, *inputs)
-        return chunked(function, self.chunk, *inputs)
+        if not torch.is_grad_enabled():
+            return chunked(function, self.chunk, *inputs)
+        last, position = (len(inputs[0]) - 1) // self.chunk, itertools.count()
+
+        def piece(*pieces: Tensor) -> Tensor:
+            """Recomputed in the backward pass, all but the last, which is the first there: memory is that of one chunk."""
+            return function(*pieces) if next(position) == last else checkpoint(function, *pieces, use_reentrant=False)
+
+        return chunked(piece, self.chunk, *inputs)
 
     def each(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
         """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""

@@ -190,9 +190,17 @@ class Study:
         attacker = models.frozen(net, self.precision)
         return Model(name, scorer, attacker, artifacts.tensors_digest(weights), about_them["log"], recipe)
 
+    def state_path(self, name: str) -> Path:
+        """Where an unfinished training of `name` lies."""
+        path = self.store.checkpoint_path(name, training.recipe(self.params, name))
+        return self.store.folder / "state" / path.name
+
     def _train(self, name: str, recipe: dict) -> Path:
         path = self.store.checkpoint_path(name, recipe)
-        state = self.store.folder / "state" / path.name
+        state = self.state_path(name)
+        shipped = self.store.reference / "state" / path.name
+        if shipped.exists() and not state.exists():  # go on where an earlier session stopped
+            artifacts.write_atomic(state, shipped.read_bytes())
         long = self.estimate(name) > 60
 
         def report(entry: dict) -> None:

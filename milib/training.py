@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from milib import artifacts, attacks, models, rng
 from milib.data import Dataset, Splits, augment
-from milib.params import Params
+from milib.params import MODELS, Params
+from milib.replay import Replay
 
 STATE_SECONDS = 60
 """Seconds between two savings of an unfinished training."""
 ADVERSARIAL = ("at", "interpolated_at")
+MIXED = dict.fromkeys(MODELS, ("mix",)) | {"erm": (), "at": (), "interpolated_at": ("clean", "adversarial")}
+"""The parts of a step that mixup mixes, each with random numbers of its own."""
 
 
 def recipe(params: Params, name: str) -> dict:
@@ -41,31 +44,42 @@ def recipe(params: Params, name: str) -> dict:
     return settings
 
 
+def numbers(settings: dict, index: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
+    """The random numbers of a step for images `index` [B], on their device.
+
+    crop [B, 3]; per part of MIXED: first, second [B], two permutations of the batch, and ratio [B], one lambda per example.
+    """
+    name, seed, size = settings["name"], settings["seed"], len(index)
+    found = {"crop": rng.Draws(seed, name, "augment").uniform(index, torch.full_like(index, epoch), 3)}
+    for part in MIXED[name]:
+        draw = rng.generator(seed, name, part, epoch, step)
+        ratio = np.full(size, settings["ratio"]) if "ratio" in settings else draw.beta(settings["alpha"], settings["alpha"], size)
+        drawn = {"first": draw.permutation(size), "second": draw.permutation(size), "ratio": ratio.astype(np.float32)}
+        found |= {f"{part}_{key}": torch.from_numpy(value).to(index.device, non_blocking=True) for key, value in drawn.items()}
+    return found
+
+
 @dataclasses.dataclass
 class Batch:
-    """A step's clean images and labels with the random numbers of the step."""
+    """A step's clean images x [B, C, H, W] and labels y [B], with the step's random numbers.
+
+    start: the inner attack's [B, C, H, W]; attacker: the frozen copy it runs on; stage: where manifold mixup mixes.
+    """
 
     x: Tensor
     y: Tensor
-    index: Tensor
     classes: int
-    recipe: dict
-    step: tuple[int, int]
+    settings: dict
+    numbers: dict[str, Tensor]
+    start: Tensor | None = None
+    attacker: nn.Module | None = None
+    stage: int | None = None
 
-    def mixing(self, part: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixup's draw for this step: two permutations of the batch and one lambda per example [B]."""
-        draw = rng.generator(self.recipe["seed"], self.recipe["name"], part, *self.step)
-        size = len(self.y)
-        recipe = self.recipe
-        ratio = np.full(size, recipe["ratio"]) if "ratio" in recipe else draw.beta(recipe["alpha"], recipe["alpha"], size)
-        first, second = (torch.from_numpy(draw.permutation(size)).to(self.x.device) for _ in range(2))
-        return first, second, torch.from_numpy(ratio).float().to(self.x.device)
-
-
-def _mix(values: Tensor, mixing: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    first, second, ratio = mixing
-    ratio = ratio.view(-1, *[1] * (values.dim() - 1))
-    return ratio * values[first] + (1 - ratio) * values[second]
+    def mixed(self, part: str, values: Tensor) -> Tensor:
+        """lambda values_j0 + (1-lambda) values_j1, as the numbers of `part` say."""
+        first, second, ratio = (self.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio"))
+        ratio = ratio.view(-1, *[1] * (values.dim() - 1))
+        return ratio * values[first] + (1 - ratio) * values[second]
 
 
 def _targets(batch: Batch) -> Tensor:
@@ -79,25 +93,20 @@ def erm(model: nn.Module, batch: Batch) -> Tensor:
 
 def mixup(model: nn.Module, batch: Batch) -> Tensor:
     """Mixup (Zhang et al., ICLR 2018): the cross-entropy on (lambda x_j0 + (1-lambda) x_j1, lambda y_j0 + (1-lambda) y_j1)."""
-    mixing = batch.mixing("mix")
-    return F.cross_entropy(model(_mix(batch.x, mixing)), _mix(_targets(batch), mixing))
+    return F.cross_entropy(model(batch.mixed("mix", batch.x)), batch.mixed("mix", _targets(batch)))
 
 
 def manifold_mixup(model: nn.Module, batch: Batch) -> Tensor:
     """Manifold mixup (Verma et al., ICML 2019): mixup of the input of a stage drawn for each step."""
-    mixing = batch.mixing("mix")
-    stage = int(rng.generator(batch.recipe["seed"], "stage", *batch.step).integers(len(model.stages)))
-    return F.cross_entropy(model(batch.x, mix=(stage, lambda hidden: _mix(hidden, mixing))), _mix(_targets(batch), mixing))
+    logits = model(batch.x, mix=(batch.stage, lambda hidden: batch.mixed("mix", hidden)))
+    return F.cross_entropy(logits, batch.mixed("mix", _targets(batch)))
 
 
 def craft(model: nn.Module, batch: Batch) -> Tensor:
     """The adversarial half: untargeted PGD on the un-mixed batch with the net in eval mode, from a random start."""
-    settings, epoch = batch.recipe, batch.step[0]
-    draws = rng.Draws(settings["seed"], settings["name"], "start")
-    start = attacks.random_start(draws, batch.index, torch.full_like(batch.index, epoch), batch.x.shape[1:], settings["epsilon"])
-    frozen = models.frozen(model, "bf16" if torch.is_autocast_enabled(batch.x.device.type) else "fp32")
+    settings = batch.settings
     options = {"epsilon": settings["epsilon"], "step_size": settings["train_step_size"], "steps": [settings["train_steps"]]}
-    return attacks.pgd(frozen, batch.x, batch.y, start=start, **options)[:, 0]
+    return attacks.pgd(models.refold(batch.attacker, model), batch.x, batch.y, start=batch.start, **options)[:, 0]
 
 
 def adversarial(model: nn.Module, batch: Batch) -> Tensor:
@@ -107,9 +116,9 @@ def adversarial(model: nn.Module, batch: Batch) -> Tensor:
 
 def interpolated_adversarial(model: nn.Module, batch: Batch) -> Tensor:
     """Interpolated AT (Lamb et al., 2019): each half mixed by itself, both in one forward, the two losses averaged."""
-    halves = [(batch.x, batch.mixing("clean")), (craft(model, batch), batch.mixing("adversarial"))]
-    images = torch.cat([_mix(x, mixing) for x, mixing in halves])
-    return F.cross_entropy(model(images), torch.cat([_mix(_targets(batch), mixing) for _, mixing in halves]))
+    halves = {"clean": batch.x, "adversarial": craft(model, batch)}
+    images = torch.cat([batch.mixed(part, x) for part, x in halves.items()])
+    return F.cross_entropy(model(images), torch.cat([batch.mixed(part, _targets(batch)) for part in halves]))
 
 
 OBJECTIVES: dict[str, Callable[[nn.Module, Batch], Tensor]] = {
@@ -146,7 +155,10 @@ class Trainer:
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
         options = {key: settings[key] for key in ("momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings["lr"], **options)
-        self.epoch, self.step, self.total, self.seconds, self.log = 0, 0, 0.0, 0.0, []
+        self.attacker = models.frozen(self.model, precision) if settings["name"] in ADVERSARIAL else None
+        self.replay = Replay(self.loss_and_gradients, list(self.model.buffers()))
+        self.epoch, self.step, self.seconds, self.log = 0, 0, 0.0, []
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -157,25 +169,37 @@ class Trainer:
         draw = rng.generator(self.settings["seed"], self.settings["name"], "order", self.epoch)
         return torch.from_numpy(draw.permutation(len(self.data))).to(self.device)
 
-    def one_step(self, order: Tensor) -> None:
-        """Step `self.step` of epoch `self.epoch`."""
-        size = self.settings["batch_size"]
-        data = self.data.take(order[self.step * size : (self.step + 1) * size])
-        if self.settings["augment"] == "crop_flip":
-            draws = rng.Draws(self.settings["seed"], self.settings["name"], "augment")
-            uniform = draws.uniform(data.index, torch.full_like(data.index, self.epoch), 3)
-            data = dataclasses.replace(data, images=augment(data.images, uniform))
-        batch = Batch(data.pixels(), data.labels, data.index, data.classes, self.settings, (self.epoch, self.step))
-        progress = (self.epoch + self.step / self.steps_per_epoch) / self.settings["epochs"]
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.settings, progress)
+    def loss_and_gradients(self, stage: int | None, images: Tensor, labels: Tensor, index: Tensor, **numbers: Tensor) -> tuple[Tensor, ...]:
+        """The objective on a batch of uint8 images and its gradient for each parameter: what is one CUDA graph on a GPU."""
+        settings = self.settings
+        crop, epoch = numbers.pop("crop"), numbers.pop("epoch")
+        images = augment(images, crop) if settings["augment"] == "crop_flip" else images
+        x = (images.float() / self.data.peak).contiguous(memory_format=torch.channels_last)
+        start = None
+        if self.attacker is not None:
+            start = attacks.random_start(rng.Draws(settings["seed"], settings["name"], "start"), index, epoch, x.shape[1:], settings["epsilon"])
+        batch = Batch(x, labels, self.data.classes, settings, numbers, start, self.attacker, stage)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = OBJECTIVES[self.settings["name"]](self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+            loss = OBJECTIVES[settings["name"]](self.model, batch)
+        return loss.detach(), *torch.autograd.grad(loss, list(self.model.parameters()))
+
+    def one_step(self, order: Tensor) -> None:
+        """Step `self.step` of epoch `self.epoch`."""
+        settings, size = self.settings, self.settings["batch_size"]
+        data = self.data.take(order[self.step * size : (self.step + 1) * size])
+        inputs = numbers(settings, data.index, self.epoch, self.step) | {"epoch": torch.full_like(data.index, self.epoch)}
+        stage = None
+        if settings["name"] == "manifold_mixup":
+            stage = int(rng.generator(settings["seed"], "stage", self.epoch, self.step).integers(len(self.model.stages)))
+        loss, *gradients = self.replay(stage, images=data.images, labels=data.labels, index=data.index, **inputs)
+        for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        progress = (self.epoch + self.step / self.steps_per_epoch) / settings["epochs"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(settings, progress)
         self.optimizer.step()
-        self.total += loss.item() * len(data)
+        self.total += loss.double() * len(data)  # stays on the device: a step does not wait for the one before
         self.step += 1
 
     def heldout(self, chunk: int) -> dict:
@@ -199,7 +223,7 @@ class Trainer:
             state = self.optimizer.state.get(parameter, {})
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{name}"] = state["momentum_buffer"]
-        position = {key: getattr(self, key) for key in ("epoch", "step", "total", "seconds", "log")}
+        position = {key: getattr(self, key) for key in ("epoch", "step", "seconds", "log")} | {"total": self.total.item()}
         artifacts.write_tensors(path, tensors, position)
 
     def restore(self, path: Path) -> None:
@@ -209,6 +233,7 @@ class Trainer:
             if f"momentum.{name}" in tensors:
                 buffer = tensors[f"momentum.{name}"].to(self.device)
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(memory_format=torch.preserve_format)
+        self.total.fill_(position.pop("total"))
         for key, value in position.items():
             setattr(self, key, value)
 
@@ -243,10 +268,11 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
                 trainer.seconds += time.perf_counter() - started
                 started = saved = time.perf_counter()
                 trainer.save(state)
-        entry = {"epoch": trainer.epoch + 1, "loss": trainer.total / len(trainer.data)} | trainer.heldout(chunk)
+        entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)} | trainer.heldout(chunk)
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
         trainer.log.append(entry)
-        trainer.epoch, trainer.step, trainer.total, trainer.seconds = trainer.epoch + 1, 0, 0.0, 0.0
+        trainer.epoch, trainer.step, trainer.seconds = trainer.epoch + 1, 0, 0.0
+        trainer.total.zero_()
         report(entry)
     return {name: value.detach() for name, value in trainer.model.state_dict().items()}, trainer.log
 

@@ -35,7 +35,15 @@ def train(settings, splits, state):
 
 def batch(settings, data, step=(0, 0), count=64) -> training.Batch:
     data = data.take(slice(count))
-    return training.Batch(data.pixels(), data.labels, data.index, data.classes, settings, step)
+    numbers = training.numbers(settings, data.index, *step)
+    start = attacks.random_start(rng.Draws(settings["seed"], settings["name"], "start"), data.index, 0 * data.index + step[0], data.images.shape[1:], 0.1)
+    attacker = models.frozen(models.build("small", 10, 1, 0))
+    return training.Batch(data.pixels(), data.labels, data.classes, settings, numbers, start, attacker)
+
+
+def mixing(step: training.Batch, part: str) -> list[torch.Tensor]:
+    """Two permutations and the mixup ratios of a part of a step."""
+    return [step.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio")]
 
 
 # What identifies a checkpoint
@@ -76,14 +84,14 @@ def test_every_objective_learns(recipe, few, tmp_path, name):
 @pytest.mark.parametrize("name", ["mixup", "matched_mixup"])
 def test_mixup_targets_and_ratios(recipe, few, name):
     step = batch(recipe(name), few.train)
-    first, second, ratio = step.mixing("mix")
+    first, second, ratio = mixing(step, "mix")
     assert ratio.shape == (64,)
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(64))
     if name == "matched_mixup":
         assert (ratio == 0.5).all()  # MI-OL's ratio in digits.yaml
     else:
         assert len(ratio.unique()) == 64  # one lambda per example
-        many = torch.cat([batch(recipe(name), few.train, (0, k)).mixing("mix")[2] for k in range(100)])
+        many = torch.cat([mixing(batch(recipe(name), few.train, (0, k)), "mix")[2] for k in range(100)])
         assert torch.histc(many, 8, 0, 1).sub(800).abs().max() < 130  # Beta(1, 1)
     net = models.build("small", 10, 1, 0)
     lam = ratio.view(-1, 1, 1, 1)
@@ -95,8 +103,9 @@ def test_mixup_targets_and_ratios(recipe, few, name):
 
 def test_mixing_differs_between_steps_parts_and_models(recipe, few):
     settings = recipe("mixup")
-    draws = [batch(settings, few.train, step).mixing(part) for step, part in (((0, 0), "mix"), ((0, 1), "mix"), ((1, 0), "mix"), ((0, 0), "clean"))]
-    draws.append(batch(recipe("long_mixup"), few.train).mixing("mix"))
+    draws = [mixing(batch(settings, few.train, step), part) for step, part in (((0, 0), "mix"), ((0, 1), "mix"), ((1, 0), "mix"))]
+    draws.append(mixing(batch(recipe("long_mixup"), few.train), "mix"))
+    draws += [mixing(batch(recipe("interpolated_at"), few.train), part) for part in ("clean", "adversarial")]
     assert len({tuple(first.tolist()) for first, _, _ in draws}) == len(draws)
     assert not torch.equal(draws[0][0], draws[0][1])
 
@@ -108,10 +117,9 @@ def test_crafting_happens_in_eval_mode_on_the_unmixed_batch(recipe, few):
     assert net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
-    start = attacks.random_start(rng.Draws(step.recipe["seed"], "interpolated_at", "start"), step.index, 0 * step.index, step.x.shape[1:], 0.1)
-    expected = attacks.pgd(models.frozen(net), step.x, step.y, epsilon=0.1, step_size=0.025, steps=[3], start=start)[:, 0]
+    expected = attacks.pgd(models.frozen(net), step.x, step.y, epsilon=0.1, step_size=0.025, steps=[3], start=step.start)[:, 0]
     assert torch.equal(x, expected)
-    assert not torch.equal(training.craft(net, batch(step.recipe, few.train, (1, 0))), x)  # another start each epoch
+    assert not torch.equal(training.craft(net, batch(step.settings, few.train, (1, 0))), x)  # another start each epoch
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("interpolated_at", [128]), ("at", [64, 64]), ("mixup", [64])])
@@ -132,7 +140,7 @@ def test_forwards_of_a_step(recipe, few, name, sizes):
         assert torch.equal(seen[1], step.x)
     if name == "interpolated_at":  # each half mixed by itself
         for half, x, part in zip(seen[0].chunk(2), (step.x, crafted), ("clean", "adversarial"), strict=True):
-            first, second, ratio = step.mixing(part)
+            first, second, ratio = mixing(step, part)
             ratio = ratio.view(-1, 1, 1, 1)
             torch.testing.assert_close(half, ratio * x[first] + (1 - ratio) * x[second])
 

@@ -1,0 +1,68 @@
+"""Replay: a plain call on a CPU; on CUDA the same numbers from one captured graph, with what the function changes changed once a call."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from milib import artifacts, params, training
+from milib.replay import Replay
+
+
+def test_on_a_cpu_it_is_the_function_itself():
+    calls = []
+
+    def function(key, **inputs):
+        calls.append(key)
+        return (inputs["x"] * 2,)
+
+    replay = Replay(function, [])
+    x = torch.arange(3)
+    assert torch.equal(replay("a", x=x)[0], 2 * x)
+    assert (calls, replay.graphs) == (["a"], {})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: captures a graph")
+@pytest.mark.parametrize("name", ["mixup", "at", "interpolated_at", "manifold_mixup"])
+def test_training_by_graphs_equals_training_by_calls(splits, run, name, monkeypatch, tmp_path):
+    def cuda(data):
+        moved = {key: getattr(data, key).cuda() for key in ("images", "labels", "index")}
+        return dataclasses.replace(data.take(slice(300)), **{key: value[:300] for key, value in moved.items()})
+
+    few = dataclasses.replace(splits, train=cuda(splits.train), heldout=cuda(splits.heldout))
+    settings = training.recipe(dataclasses.replace(run, epochs=2, adversarial_share=1.0, train_steps=3), name)
+    options = {"precision": "fp32", "chunk": 50, "report": lambda entry: None}
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    found = training.train(settings, few, tmp_path / "a", **options)[0]
+    monkeypatch.setattr(Replay, "__call__", lambda self, key, **inputs: self.function(key, **inputs))
+    expected = training.train(settings, few, tmp_path / "b", **options)[0]
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
+    assert artifacts.tensors_digest(found) != artifacts.tensors_digest(training.Trainer(settings, few, "fp32").model.state_dict())
+
+
+def test_every_model_of_a_run_can_be_prepared_and_resumed(root, monkeypatch, tmp_path):
+    """`python -m milib.prepare`: weights shipped in half precision, an unfinished state beside them, and no second training."""
+    from milib import prepare
+    from milib.study import Study
+
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
+    run = params.load(root / "params" / "digits.yaml", {"epochs": 1, "adversarial_share": 1.0, "n_train": 200})
+    study = Study(run, "prepare")
+    study.store.reference = tmp_path / "reference"
+    study.require("mixup")
+    full, about = artifacts.read_tensors(study.store.find_checkpoint("mixup", study.model("mixup").settings))
+    prepare.ship_state(study, "mixup")
+    path = prepare.ship(study, "mixup")
+    assert path.parent == tmp_path / "reference" / "checkpoints"
+    shipped, same = artifacts.read_tensors(path)
+    assert same == about
+    assert {value.dtype for key, value in shipped.items() if full[key].dim() > 1} == {torch.float16}
+    assert all(torch.equal(value, full[key]) for key, value in shipped.items() if full[key].dim() < 2)
+    assert all((value.float() - full[key]).abs().max() < 1e-3 for key, value in shipped.items() if full[key].dim() > 1)
+    again = Study(run, "prepare")
+    again.store.reference = tmp_path / "reference"
+    monkeypatch.setattr(training, "train", None)  # would fail
+    assert again.model("mixup").weights == artifacts.tensors_digest(shipped)
+    assert path.with_suffix(".jsonl").read_text().count("\n") == 2
