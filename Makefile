@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab test test-rest test-all lint notebooks constraints clean
+.PHONY: setup study lab test test-rest test-all lint notebooks bench constraints clean
 
 setup: .venv/.ready
 
@@ -40,6 +40,17 @@ test-rest: setup
 
 test-all: test test-rest
 
+# milib beside what a user would pick instead: nothing else should run. The peers live in an environment of their own.
+bench: .bench/.ready
+	@.bench/bin/python -m milib.bench $(ARGS)
+
+.bench/.ready: pyproject.toml constraints.txt | setup
+	@UV=$$(command -v uv || echo .uv/bin/uv); export UV_PYTHON_DOWNLOADS=never; \
+	test -x .bench/bin/python || $$UV venv -q --python python3 .bench; \
+	grep -E '^(torch|torchvision|numpy)==' constraints.txt > .bench/pins.txt; \
+	$$UV pip install -q --python .bench/bin/python --compile-bytecode -c .bench/pins.txt --group bench -e .
+	@touch .bench/.ready
+
 # Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
 notebooks: setup
 	@$(PY) -m milib.refresh
@@ -50,4 +61,4 @@ constraints:
 	$$UV pip compile pyproject.toml --extra study --group dev --universal --no-header --no-annotate --no-emit-index-url -o constraints.txt -q
 
 clean:
-	rm -rf .venv .uv .snakemake outputs/digits
+	rm -rf .venv .bench .uv .snakemake outputs/digits

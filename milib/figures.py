@@ -1,6 +1,7 @@
 """Every figure of the study, from records: matplotlib only, one look, the same colour for the same thing everywhere."""
 
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,15 +53,20 @@ def panels(rows: int, columns: int, width: float = 3.2, height: float = 2.7, **o
         return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **options)
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Write path.png and path.svg, each complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(LOOK):
+        for ending in ("png", "svg"):
+            temporary = path.with_name(f".{path.name}.{ending}")
+            figure.savefig(temporary, format=ending, dpi=200, metadata={"Date": None} if ending == "svg" else None)
+            temporary.replace(path.with_name(f"{path.name}.{ending}"))
+
+
 def show(study: Study, figure: Figure, name: str, caption: str) -> None:
     """Save the figure (PNG and SVG, with its caption) under figures/ of the run, and show it."""
     folder = study.store.folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(LOOK):
-        for ending in ("png", "svg"):
-            temporary = folder / f".{name}.{ending}"
-            figure.savefig(temporary, format=ending, dpi=200, metadata={"Date": None} if ending == "svg" else None)
-            temporary.replace(folder / f"{name}.{ending}")
+    save(figure, folder / name)
     records = [event["name"] for event in study.store.events if event["kind"] == "record"]
     note = {"notebook": study.notebook, "caption": caption, "records": sorted(set(records))}
     artifacts.write_atomic(folder / f"{name}.json", json.dumps(note, indent=1).encode())
@@ -261,4 +267,15 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
         axis.set(title=NAMES[name], xlabel="adaptive samples", ylim=(0, 100))
     axes[0][0].set_ylabel("accuracy, %")
     axes[0][-1].legend(**OUTSIDE)
+    return figure
+
+
+def scaling(sweeps: dict[str, dict]) -> Figure:
+    """The benchmark's cost: seconds against points, steps, N and K, with the fitted lines."""
+    figure, axes = panels(1, len(sweeps), 2.6, 2.4)
+    for axis, (name, sweep) in zip(axes[0], sweeps.items(), strict=True):
+        line = np.array([0, max(sweep["values"])])
+        axis.plot(line, sweep["slope_s"] * line + sweep["offset_s"], color=COLOURS["erm"], lw=1)
+        axis.plot(sweep["values"], sweep["seconds"], "o", color=COLOURS["mi_ol"], ms=4)
+        axis.set(xlabel=name, ylabel="seconds", title=f"{1e3 * sweep['slope_s']:.1f} ms each, R² {sweep['r2']:.3f}", ylim=(0, None))
     return figure

@@ -1,0 +1,234 @@
+"""The benchmark's contenders: milib's ways and what a user would pick instead, on the same nets and images.
+
+Each takes a Setting and returns what is timed.
+"""
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from milib import attacks, data, defenses, models, peers, rng, training
+from milib.params import load, project_root
+
+EPSILON, STEP_SIZE = 8 / 255, 2 / 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What is measured: images per PGD batch, its steps, rounds; images and draws of MI; chunk; batch sizes and steps of training."""
+
+    points: int = 20
+    steps: int = 5
+    rounds: int = 5
+    few: int = 16
+    draws: int = 30
+    chunk: int = 16
+    batch: int = 128
+    small_batch: int = 32
+    training_steps: int = 20
+    net: str = "resnet50"
+    threads: int = 0
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Setting:
+    """The same nets, images and pool for every contender, from the sizes alone."""
+
+    def __init__(self, sizes: Sizes):
+        self.sizes, self.device = sizes, torch.device(sizes.device)
+        torch.set_num_threads(sizes.threads or len(os.sched_getaffinity(0)))
+        draw = rng.generator("bench")
+        images = torch.from_numpy(draw.integers(0, 256, (2000, 3, 32, 32), dtype=np.uint8)).to(self.device)
+        labels = torch.arange(2000, device=self.device) % 10
+        self.data = data.Dataset(images, labels, torch.arange(2000, device=self.device), 10, 255)
+        self.net = self.new(sizes.net).eval()
+        self.x = self.data.pixels(slice(sizes.points)).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            self.y = self.net(self.x).argmax(1)  # all of them are right, so that no library leaves one out
+        self.few = self.x[: sizes.few]
+
+    def new(self, name: str) -> nn.Module:
+        return models.build(name, 10, 3, 0).to(self.device, memory_format=torch.channels_last)
+
+    def milib_attack(self, net: nn.Module, steps: list[int] | None = None) -> Tensor:
+        options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": steps or [self.sizes.steps]}
+        return attacks.pgd(net, self.x, self.y, **options)
+
+    def mi(self, mode: str = "ol", **options) -> defenses.MixupInference:
+        pool = data.SamplePool(self.data)
+        net = models.frozen(self.net)
+        return defenses.MixupInference(net, pool, mode, 0.5, **{"draws": self.sizes.draws, "chunk": self.sizes.chunk} | options)
+
+    def trainer(self, net: str, name: str, batch: int, precision: str = "fp32") -> training.Trainer:
+        few = load(project_root() / "params" / "c10.yaml", {"model": net, "batch_size": batch})
+        return training.Trainer(training.recipe(few, name), data.Splits(self.data, self.data, self.data), precision)
+
+
+def forward(s: Setting) -> Callable:
+    net = models.frozen(s.net)
+
+    def run() -> None:
+        with torch.no_grad():
+            for _ in range(s.sizes.steps):
+                net(s.x)
+
+    return run
+
+
+def pgd(precision: str = "fp32", compiled: bool = False) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        net = models.frozen(s.net, precision)
+        net = torch.compile(net) if compiled else net
+        return lambda: s.milib_attack(net)
+
+    return prepare
+
+
+def peer(name: str) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        attack = peers.ATTACKS[name](s.net, EPSILON, STEP_SIZE, s.sizes.steps)
+        return lambda: attack(s.x, s.y)
+
+    return prepare
+
+
+def snapshots(together: bool) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        net, s.x, s.y = models.frozen(s.net), s.few[:4], s.y[:4]
+        runs = [[10, 50, 200]] if together else [[10], [50], [200]]
+        return lambda: [s.milib_attack(net, steps) for steps in runs]
+
+    return prepare
+
+
+def bare_passes(gradient: bool, folded: bool = True) -> Callable:
+    """draws x few (+ few, where there is no gradient) forwards, or forward-backward passes, in batches of one chunk."""
+
+    def prepare(s: Setting) -> Callable:
+        net, sizes = models.frozen(s.net) if folded else s.net, s.sizes
+        images = s.few.repeat(sizes.draws + (not gradient), 1, 1, 1).contiguous(memory_format=torch.channels_last)
+
+        def run() -> None:
+            for piece in images.split(sizes.chunk):
+                with torch.set_grad_enabled(gradient):
+                    leaf = piece.detach().requires_grad_(gradient)
+                    logits = net(leaf)
+                    if gradient:
+                        torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1)), leaf)
+
+        return run
+
+    return prepare
+
+
+def mi(kind: str) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        defence, draws, index = s.mi(), rng.Draws("bench"), torch.arange(len(s.few), device=s.device)
+        y = s.y[: len(s.few)]
+
+        def gradient() -> None:
+            leaf = s.few.detach().requires_grad_()
+            torch.autograd.grad(F.cross_entropy(defence(leaf), y), leaf)
+
+        return {
+            "predict": lambda: defence.probabilities(s.few, draws, index),
+            "adaptive": lambda: attacks.adaptive_gradient(defence, s.few, y, index, draws, variant="eq24", first=0, samples=s.sizes.draws),
+            "gradient": gradient,
+        }[kind]
+
+    return prepare
+
+
+def algorithm1(batch: int | None) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        pool = data.SamplePool(s.data)
+        return lambda: [peers.algorithm1(s.net, pool, 0.5, s.sizes.draws, x) for x in s.few.split(batch or len(s.few))]
+
+    return prepare
+
+
+def combined(share: float) -> Callable:
+    """MI-Combined where a `share` of the inputs is flagged."""
+
+    def prepare(s: Setting) -> Callable:
+        pl, draws, index = s.mi("pl"), rng.Draws("bench"), torch.arange(len(s.few), device=s.device)
+        with torch.no_grad():
+            base = pl.base(s.few)
+            score = defenses.detection_score(base, pl.log_mean(s.few, draws, index, base)).sort().values
+        flagged = round(share * len(s.few))
+        threshold = -2.0 if flagged == len(s.few) else score[len(s.few) - flagged - 1].item()
+        defence = defenses.MICombined(pl, s.mi(), threshold)
+        return lambda: defence.probabilities(s.few, draws, index)
+
+    return prepare
+
+
+def _amount(sizes: Sizes, net: str, attacked: bool) -> tuple[int, int]:
+    """Batch size and steps of a timed training."""
+    return (sizes.batch if net == "compact" else sizes.small_batch), (1 if attacked else sizes.training_steps if net == "compact" else 2)
+
+
+def train(net: str, name: str, precision: str = "fp32") -> Callable:
+    def prepare(s: Setting) -> Callable:
+        size, count = _amount(s.sizes, net, name == "at")
+        trainer = s.trainer(net, name, size, precision)
+        order = trainer.order()
+
+        def run() -> None:
+            for trainer.step in range(count):
+                trainer.one_step(order)
+
+        return run
+
+    return prepare
+
+
+def usual_training(net: str, attacked: bool) -> Callable:
+    def prepare(s: Setting) -> Callable:
+        (size, count), model = _amount(s.sizes, net, attacked), s.new(net)
+        ready = itertools.cycle([(s.data.pixels(slice(size)), s.data.labels[:size])])
+        batches = ready if attacked else peers.loader(s.data, size, 2)
+        step = peers.training_loop(model, batches, peers.wasteful_pgd(model, EPSILON, STEP_SIZE, 10) if attacked else None)
+        return lambda: [step() for _ in range(count)]
+
+    return prepare
+
+
+ATTACKS = {"milib": pgd(), "milib bf16": pgd("bf16"), "milib compiled": pgd(compiled=True)} | {name: peer(name) for name in peers.ATTACKS}
+CONTENDERS = {"forward": forward, **{f"pgd {name}": prepare for name, prepare in ATTACKS.items()}}
+CONTENDERS |= {"pgd 10, 50, 200 in one": snapshots(True), "pgd 10, 50, 200 apart": snapshots(False)}
+CONTENDERS |= {
+    "forwards": bare_passes(False),
+    "passes": bare_passes(True),
+    "plain passes": bare_passes(True, False),
+    "mi": mi("predict"),
+    "mi adaptive": mi("adaptive"),
+    "mi gradient": mi("gradient"),
+}
+CONTENDERS |= {"algorithm 1, batch 1": algorithm1(1), "algorithm 1, batched": algorithm1(None)}
+CONTENDERS |= {"mi-combined, none flagged": combined(0), "mi-combined, half flagged": combined(0.5), "mi-combined, all flagged": combined(1)}
+for _net in ("compact", "resnet50"):
+    CONTENDERS |= {f"train {_net}": train(_net, "erm"), f"train {_net} bf16": train(_net, "erm", "bf16"), f"train {_net} usual": usual_training(_net, False)}
+    CONTENDERS |= {f"at {_net}": train(_net, "at"), f"at {_net} usual": usual_training(_net, True)}
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(function: Callable, device: torch.device) -> float:
+    """Seconds of one call."""
+    wait(device)
+    started = time.perf_counter()
+    function()
+    wait(device)
+    return time.perf_counter() - started
