@@ -1,17 +1,53 @@
 """Defences at inference: Mixup Inference and the paper's baselines, each an nn.Module around any classifier."""
 
 import copy
-import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from milib.data import SamplePool
-from milib.models import chunked
+from milib.models import chunked, pieces
 from milib.rng import Draws
+
+
+class Folded(torch.autograd.Function):
+    """function(x[row], *addresses) in chunks of pairs, differentiable in x alone, in the memory of one chunk.
+
+    The backward pass recomputes a chunk before it goes through it, all but the last, whose graph is kept: one graph at a time, however
+    many chunks there are. The classifier's weights get no gradient; a second derivative raises RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx, function: Callable[..., Tensor], chunk: int, x: Tensor, row: Tensor, *addresses: Tensor) -> Tensor:
+        ctx.function, ctx.chunk, ctx.last = function, chunk, None
+        ctx.save_for_backward(x, row, *addresses)
+        if not ctx.needs_input_grad[2]:
+            return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
+        results = []
+        for start, (where, *piece) in pieces(chunk, row, *addresses):
+            with torch.set_grad_enabled(start + chunk >= len(row)):
+                images = x[where].detach().requires_grad_()
+                results.append(function(images, *piece)[: len(row) - start])
+        ctx.last = images, results[-1]
+        return torch.cat([result.detach() for result in results])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, row, *addresses = ctx.saved_tensors
+        total, (kept, ctx.last) = torch.zeros_like(x), (ctx.last, None)
+        for start, (where, *piece) in reversed(list(pieces(ctx.chunk, row, *addresses))):
+            part = gradient[start : start + ctx.chunk]
+            if kept is None:
+                with torch.enable_grad():
+                    images = x[where].detach().requires_grad_()
+                    kept = images, ctx.function(images, *piece)[: len(part)]
+            total.index_put_((where,), torch.autograd.grad(kept[1], kept[0], part)[0], accumulate=True)
+            kept = None
+        return None, None, total, *[None] * (1 + len(addresses))
 
 
 class Defense(nn.Module):
@@ -45,18 +81,7 @@ class Defense(nn.Module):
 
     def base(self, x: Tensor) -> Tensor:
         """log F(x) [B, L] of the bare classifier."""
-        return self._chunked(lambda images: self.classifier(images).log_softmax(1), x)
-
-    def _chunked(self, function, *inputs: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return chunked(function, self.chunk, *inputs)
-        last, position = (len(inputs[0]) - 1) // self.chunk, itertools.count()
-
-        def piece(*pieces: Tensor) -> Tensor:
-            """Recomputed in the backward pass, all but the last, which is the first there: memory is that of one chunk."""
-            return function(*pieces) if next(position) == last else checkpoint(function, *pieces, use_reentrant=False)
-
-        return chunked(piece, self.chunk, *inputs)
+        return Folded.apply(lambda images: self.classifier(images).log_softmax(1), self.chunk, x, torch.arange(len(x), device=x.device))
 
     def each(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
         """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""
@@ -67,13 +92,13 @@ class Defense(nn.Module):
             with torch.no_grad():
                 predicted = (self.base(x) if base is None else base).argmax(1)
 
-        def evaluate(row: Tensor, draw: Tensor) -> Tensor:
+        def evaluate(images: Tensor, row: Tensor, draw: Tensor) -> Tensor:
             labels = None if predicted is None else predicted[row]
-            return self.classifier(self.transform(x[row], labels, index[row], draw, draws)).log_softmax(1)
+            return self.classifier(self.transform(images, labels, index[row], draw, draws)).log_softmax(1)
 
         rows = torch.arange(count, device=x.device).repeat_interleave(self.draws)
         number = torch.arange(self.draws, device=x.device).repeat(count)
-        return self._chunked(evaluate, rows, number).view(count, self.draws, -1)
+        return Folded.apply(evaluate, self.chunk, x, rows, rows, number).view(count, self.draws, -1)
 
     def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
         """log of the mean prediction over the draws (Eq. 6), [B, L]."""

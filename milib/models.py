@@ -5,7 +5,7 @@ quarter of its time to fresh memory otherwise.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -150,19 +150,22 @@ def frozen(model: nn.Module, precision: str = "fp32") -> nn.Module:
     return refold(copied, model)
 
 
+def pieces(chunk: int, *inputs: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    """(first row, `inputs` from there on) in pieces of exactly `chunk` rows, the last padded with its own first row."""
+    for start in range(0, len(inputs[0]), chunk):
+        found = [tensor[start : start + chunk] for tensor in inputs]
+        missing = chunk - len(found[0])
+        if missing:
+            found = [torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])]) for piece in found]
+        yield start, found
+
+
 def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
-    """`function` over `inputs` in pieces of exactly `chunk` rows, the last padded with its own first row.
+    """`function` over `pieces` of the inputs, joined.
 
     One shape for every call, so the same row gives the same bits whatever stands beside it.
     """
-    total, results = len(inputs[0]), []
-    for start in range(0, total, chunk):
-        pieces = [tensor[start : start + chunk] for tensor in inputs]
-        missing = chunk - len(pieces[0])
-        if missing:
-            pieces = [torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])]) for piece in pieces]
-        results.append(function(*pieces)[: min(chunk, total - start)])
-    return torch.cat(results)
+    return torch.cat([function(*found)[: len(inputs[0]) - start] for start, found in pieces(chunk, *inputs)])
 
 
 def probabilities(model: nn.Module, x: Tensor, chunk: int) -> Tensor:

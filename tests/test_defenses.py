@@ -214,3 +214,21 @@ def test_combined_is_its_parts_and_asks_ol_for_flagged_inputs_only(make, points,
     torch.testing.assert_close(mi.probabilities(x, draws), torch.where(flagged[:, None], ol, base), atol=1e-5, rtol=1e-4)
     assert sum(calls) == 200 + 6 * 200 + 6 * 80
     torch.testing.assert_close(defenses.detection_score(base.log(), pl.log()), gap)
+
+
+def graph_size(output) -> int:
+    """Nodes of the graph behind a tensor."""
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return len(seen)
+
+
+@pytest.mark.parametrize("name", ["mi_ol", "rotation", "none"])
+def test_the_graph_does_not_grow_with_the_draws_or_images(make, attacked, name):
+    """What is kept for the backward pass is one node and one chunk, so memory is flat."""
+    sizes = [graph_size(make(name, draws=draws, chunk=5)(attacked[:count].clone().requires_grad_())) for draws, count in ((2, 5), (40, 20))]
+    assert sizes[0] == sizes[1] < 10
