@@ -131,6 +131,26 @@ class Store:
         return self.folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
 
 
+PART = 15 * 2**20
+"""Bytes of a part of a large file, for places that take no larger ones."""
+
+
+def write_parts(path: Path, content: bytes) -> None:
+    """`content` as path.0, path.1, ... of at most PART bytes each; empty content leaves none."""
+    before = set(path.parent.glob(f"{path.name}.*"))
+    written = {path.with_name(f"{path.name}.{number}"): start for number, start in enumerate(range(0, len(content), PART))}
+    for part, start in written.items():
+        write_atomic(part, content[start : start + PART])
+    for old in before - set(written):
+        old.unlink()
+
+
+def read_parts(path: Path) -> bytes:
+    """What `write_parts` wrote; empty where there is nothing."""
+    parts = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: int(part.suffix[1:]))
+    return b"".join(part.read_bytes() for part in parts)
+
+
 def read_record(path: Path) -> dict:
     """A record's whole content. Raises StudyError where the file is damaged."""
     try:

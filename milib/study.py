@@ -209,9 +209,9 @@ class Study:
     def _train(self, name: str, recipe: dict) -> Path:
         path = self.store.checkpoint_path(name, recipe)
         state = self.state_path(name)
-        shipped = self.store.reference / "state" / path.name
-        if shipped.exists() and not state.exists():  # go on where an earlier session stopped
-            artifacts.write_atomic(state, shipped.read_bytes())
+        shipped = artifacts.read_parts(self.store.reference / "state" / path.name)
+        if shipped and not state.exists():  # go on where another machine stopped
+            artifacts.write_atomic(state, shipped)
         long = self.estimate(name) > 60
 
         def report(entry: dict) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from milib import artifacts, params, training
+from milib import artifacts, training
 from milib.replay import Replay
 
 
@@ -40,29 +40,3 @@ def test_training_by_graphs_equals_training_by_calls(splits, run, name, monkeypa
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
     assert artifacts.tensors_digest(found) != artifacts.tensors_digest(training.Trainer(settings, few, "fp32").model.state_dict())
-
-
-def test_every_model_of_a_run_can_be_prepared_and_resumed(root, monkeypatch, tmp_path):
-    """`python -m milib.prepare`: weights shipped in half precision, an unfinished state beside them, and no second training."""
-    from milib import prepare
-    from milib.study import Study
-
-    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
-    run = params.load(root / "params" / "digits.yaml", {"epochs": 1, "adversarial_share": 1.0, "n_train": 200})
-    study = Study(run, "prepare")
-    study.store.reference = tmp_path / "reference"
-    study.require("mixup")
-    full, about = artifacts.read_tensors(study.store.find_checkpoint("mixup", study.model("mixup").settings))
-    prepare.ship_state(study, "mixup")
-    path = prepare.ship(study, "mixup")
-    assert path.parent == tmp_path / "reference" / "checkpoints"
-    shipped, same = artifacts.read_tensors(path)
-    assert same == about
-    assert {value.dtype for key, value in shipped.items() if full[key].dim() > 1} == {torch.float16}
-    assert all(torch.equal(value, full[key]) for key, value in shipped.items() if full[key].dim() < 2)
-    assert all((value.float() - full[key]).abs().max() < 1e-3 for key, value in shipped.items() if full[key].dim() > 1)
-    again = Study(run, "prepare")
-    again.store.reference = tmp_path / "reference"
-    monkeypatch.setattr(training, "train", None)  # would fail
-    assert again.model("mixup").weights == artifacts.tensors_digest(shipped)
-    assert path.with_suffix(".jsonl").read_text().count("\n") == 2
