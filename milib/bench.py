@@ -86,7 +86,8 @@ def machine(sizes: Sizes) -> dict:
         name, capability = torch.cuda.get_device_name(), "CUDA " + str(torch.version.cuda)
     else:
         lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
+        about = dict(re.split(r"\s*: ?", line, maxsplit=1) for line in reversed(lines) if ":" in line)
+        name = " ".join(about[key] for key in ("model name", "cpu family", "model") if key in about) or "CPU"  # the name alone may cover generations
         capability = torch.backends.cpu.get_cpu_capability() + (" bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "")
     packages = ("torch", "torchvision", "numpy", "foolbox", "adversarial-robustness-toolbox", "pyautoattack", "torchattacks")
     versions = {}
@@ -107,6 +108,8 @@ ROWS = [
     ("PGD step / AutoAttack APGD", "pgd milib", "pgd AutoAttack APGD", None, "as many iterations; APGD sets its own step sizes"),
     ("PGD step / ART", "pgd milib", "pgd ART", None, ""),
     ("PGD step in bf16 / plain loop", "pgd milib bf16", "pgd plain loop", 0.40, "bf16 against fp32"),
+    ("its convolutions alone / plain loop", "convolutions", "pgd plain loop", None, "what a PGD step in fp32 cannot beat with these convolutions"),
+    ("its convolutions in bf16 alone / plain loop", "convolutions bf16", "pgd plain loop", None, "the same in bf16"),
     ("PGD step, compiled / plain loop", "pgd milib compiled", "pgd plain loop", None, "torch.compile of the folded net"),
     ("PGD-10, 50 and 200 in one / three runs", "pgd 10, 50, 200 in one", "pgd 10, 50, 200 apart", 0.79, "200 / 260 is the limit"),
     ("MI-OL / N + 1 bare forwards", "mi", "forwards", 1.05, "forwards at the best batch size"),
@@ -116,13 +119,8 @@ ROWS = [
     ("MI-Combined / MI-OL, half flagged", "mi-combined, half flagged", "mi", None, ""),
     ("MI-Combined / MI-OL, all flagged", "mi-combined, all flagged", "mi", None, ""),
     ("adaptive gradient / K bare passes", "mi adaptive", "passes", 1.05, "forward and backward, K adaptive samples"),
-    (
-        "defence's forward and backward / N bare passes",
-        "mi gradient",
-        "passes",
-        1.40,
-        "as foolbox or AutoAttack call it; chunks recomputed: folded, 1 + 1 / 2.1 is the bound",
-    ),
+    ("defence's forward and backward / N bare passes", "mi gradient", "passes", 1.40, "all chunks but the last are run twice: 1 + 1 / 2.1 is the bound"),
+    ("the same where the draws fill four chunks", "mi gradient, four chunks", "passes, four chunks", 1.40, "as in the rows on memory"),
     ("defence's forward and backward / N plain passes", "mi gradient", "plain passes", None, "passes of the net as it is: not folded, not frozen"),
     ("training, compact net / DataLoader loop", "train compact", "train compact usual", 0.90, "torchvision transforms, two workers"),
     ("training in bf16, compact net / DataLoader loop", "train compact bf16", "train compact usual", None, "bf16 against fp32"),

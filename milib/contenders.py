@@ -26,16 +26,21 @@ class Sizes:
 
     points: int = 20
     steps: int = 5
-    rounds: int = 5
-    few: int = 16
+    rounds: int = 4
+    few: int = 10
     draws: int = 30
-    chunk: int = 16
+    chunk: int = 8
     batch: int = 128
     small_batch: int = 32
     training_steps: int = 20
     net: str = "resnet50"
     threads: int = 0
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def four_chunks(self) -> int:
+        """Images whose draws fill four chunks or a little more."""
+        return -(-4 * self.chunk // self.draws)
 
 
 class Setting:
@@ -72,6 +77,7 @@ class Setting:
 
 
 def forward(s: Setting) -> Callable:
+    """`steps` forwards of the folded net without gradient: what PGD steps are measured by."""
     net = models.frozen(s.net)
 
     def run() -> None:
@@ -83,6 +89,8 @@ def forward(s: Setting) -> Callable:
 
 
 def pgd(precision: str = "fp32", compiled: bool = False) -> Callable:
+    """milib's PGD, `steps` of it."""
+
     def prepare(s: Setting) -> Callable:
         net = models.frozen(s.net, precision)
         net = torch.compile(net) if compiled else net
@@ -91,7 +99,35 @@ def pgd(precision: str = "fp32", compiled: bool = False) -> Callable:
     return prepare
 
 
+def convolutions(precision: str = "fp32") -> Callable:
+    """What no PGD step can beat: its convolutions alone, forward and for the input's gradient, each on its own shapes."""
+
+    def prepare(s: Setting) -> Callable:
+        net, calls = models.frozen(s.net, precision), []
+
+        def record(layer: nn.Conv2d, inputs: tuple, output: Tensor) -> None:
+            calls.append((layer, inputs[0].detach().clone().requires_grad_(), torch.ones_like(output)))
+
+        layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+        hooks = [layer.register_forward_hook(record) for layer in layers]
+        with torch.no_grad():
+            net(s.x)
+        for hook in hooks:
+            hook.remove()
+
+        def run() -> None:
+            for _ in range(s.sizes.steps):
+                for layer, leaf, gradient in calls:
+                    torch.autograd.grad(layer(leaf), leaf, gradient)
+
+        return run
+
+    return prepare
+
+
 def peer(name: str) -> Callable:
+    """The same attack by a library or loop of milib.peers."""
+
     def prepare(s: Setting) -> Callable:
         attack = peers.ATTACKS[name](s.net, EPSILON, STEP_SIZE, s.sizes.steps)
         return lambda: attack(s.x, s.y)
@@ -100,8 +136,10 @@ def peer(name: str) -> Callable:
 
 
 def snapshots(together: bool) -> Callable:
+    """PGD-10, 50 and 200 on two images: snapshots of one trajectory, or three runs."""
+
     def prepare(s: Setting) -> Callable:
-        net, s.x, s.y = models.frozen(s.net), s.few[:4], s.y[:4]
+        net, s.x, s.y = models.frozen(s.net), s.few[:2], s.y[:2]
         runs = [[10, 50, 200]] if together else [[10], [50], [200]]
         return lambda: [s.milib_attack(net, steps) for steps in runs]
 
@@ -129,6 +167,8 @@ def bare_passes(gradient: bool, folded: bool = True) -> Callable:
 
 
 def mi(kind: str) -> Callable:
+    """milib's MI-OL on `few` images. kind: its predictions, its adaptive gradient, or the gradient through its `forward`."""
+
     def prepare(s: Setting) -> Callable:
         defence, draws, index = s.mi(), rng.Draws("bench"), torch.arange(len(s.few), device=s.device)
         y = s.y[: len(s.few)]
@@ -146,7 +186,19 @@ def mi(kind: str) -> Callable:
     return prepare
 
 
+def short(prepare: Callable) -> Callable:
+    """The same contender on as few images as fill four chunks."""
+
+    def fewer(s: Setting) -> Callable:
+        s.few = s.few[: s.sizes.four_chunks]
+        return prepare(s)
+
+    return fewer
+
+
 def algorithm1(batch: int | None) -> Callable:
+    """The paper's Algorithm 1, execution by execution, on batches of that many images (None: all at once)."""
+
     def prepare(s: Setting) -> Callable:
         pool = data.SamplePool(s.data)
         return lambda: [peers.algorithm1(s.net, pool, 0.5, s.sizes.draws, x) for x in s.few.split(batch or len(s.few))]
@@ -176,6 +228,8 @@ def _amount(sizes: Sizes, net: str, attacked: bool) -> tuple[int, int]:
 
 
 def train(net: str, name: str, precision: str = "fp32") -> Callable:
+    """milib's training of objective `name`."""
+
     def prepare(s: Setting) -> Callable:
         size, count = _amount(s.sizes, net, name == "at")
         trainer = s.trainer(net, name, size, precision)
@@ -191,6 +245,8 @@ def train(net: str, name: str, precision: str = "fp32") -> Callable:
 
 
 def usual_training(net: str, attacked: bool) -> Callable:
+    """The usual loop: a DataLoader and torchvision's transforms, or adversarial training with PGD-10 on one batch."""
+
     def prepare(s: Setting) -> Callable:
         (size, count), model = _amount(s.sizes, net, attacked), s.new(net)
         ready = itertools.cycle([(s.data.pixels(slice(size)), s.data.labels[:size])])
@@ -202,7 +258,12 @@ def usual_training(net: str, attacked: bool) -> Callable:
 
 
 ATTACKS = {"milib": pgd(), "milib bf16": pgd("bf16"), "milib compiled": pgd(compiled=True)} | {name: peer(name) for name in peers.ATTACKS}
-CONTENDERS = {"forward": forward, **{f"pgd {name}": prepare for name, prepare in ATTACKS.items()}}
+CONTENDERS = {
+    "forward": forward,
+    "convolutions": convolutions(),
+    "convolutions bf16": convolutions("bf16"),
+    **{f"pgd {name}": prepare for name, prepare in ATTACKS.items()},
+}
 CONTENDERS |= {"pgd 10, 50, 200 in one": snapshots(True), "pgd 10, 50, 200 apart": snapshots(False)}
 CONTENDERS |= {
     "forwards": bare_passes(False),
@@ -211,6 +272,8 @@ CONTENDERS |= {
     "mi": mi("predict"),
     "mi adaptive": mi("adaptive"),
     "mi gradient": mi("gradient"),
+    "passes, four chunks": short(bare_passes(True)),
+    "mi gradient, four chunks": short(mi("gradient")),
 }
 CONTENDERS |= {"algorithm 1, batch 1": algorithm1(1), "algorithm 1, batched": algorithm1(None)}
 CONTENDERS |= {"mi-combined, none flagged": combined(0), "mi-combined, half flagged": combined(0.5), "mi-combined, all flagged": combined(1)}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from milib import attacks, contenders, defenses, models, params, peers, rng, training
-from milib.contenders import Setting, Sizes, timed, wait
+from milib.contenders import Setting, Sizes, timed
 from milib.data import SamplePool
 from milib.errors import StudyError
 from milib.study import Study
@@ -63,7 +63,7 @@ def alone(function: Callable, *arguments):
 
 def memory(sizes: Sizes) -> dict:
     """Peak memory above the idle process, in MiB, with N (or K) draws, which fill four chunks or more, and with ten times as many."""
-    images, found = -(-4 * sizes.chunk // sizes.draws), {}
+    images, found = sizes.four_chunks, {}
     for kind, name in (("adaptive", "adaptive gradient"), ("gradient", "forward with gradients")):
         counts = [sizes.draws, 10 * sizes.draws]
         few, many = (alone(_peak, kind, dataclasses.replace(sizes, few=images, draws=draws)) for draws in counts)
@@ -138,12 +138,16 @@ def latency(sizes: Sizes) -> dict[str, list[float]]:
 
 
 def peak_flops(sizes: Sizes, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product: what nothing can exceed by much."""
-    side = 8192 if sizes.device == "cuda" else 2048
+    """Operations a second of a large matrix product, or of a large convolution where that is faster: what nothing exceeds by much."""
+    side, width, images = (8192, 256, 1024) if sizes.device == "cuda" else (2048, 256, 64)
     a = torch.ones(side, side, device=sizes.device, dtype=dtype)
-    wait(a.device)
-    timed(lambda: a @ a, a.device)
-    return 2 * side**3 / min(timed(lambda: a @ a, a.device) for _ in range(5))
+    x = torch.ones(images, width, 16, 16, device=sizes.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.ones(width, width, 3, 3, device=sizes.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    rates = []
+    for work, function in ((2 * side**3, lambda: a @ a), (2 * x.numel() * width * 9, lambda: torch.conv2d(x, kernel, padding=1))):
+        timed(function, a.device)
+        rates.append(work / min(timed(function, a.device) for _ in range(5)))
+    return max(rates)
 
 
 def agreement(sizes: Sizes, points: int = 300) -> dict:

@@ -76,13 +76,13 @@ ATTACKS = {"plain loop": plain_loop, "torchattacks": torchattacks, "foolbox": fo
 
 def algorithm1(net: nn.Module, pool: SamplePool, ratio: float, draws: int, x: Tensor) -> Tensor:
     """MI-OL as the paper's Algorithm 1 reads: one execution after the other, each for the whole batch x. Mean predictions [B, L]."""
-    random = np.random.default_rng(0)
+    draw = np.random.default_rng(0)
     by_class = [(pool.data.labels == label).nonzero()[:, 0].cpu().numpy() for label in range(pool.classes)]
     with torch.no_grad():
         predicted, total = net(x).argmax(1), 0
         for _ in range(draws):
-            others = [random.choice([label for label in range(pool.classes) if label != one]) for one in predicted.tolist()]
-            chosen = torch.tensor([random.choice(by_class[label]) for label in others], device=x.device)
+            others = [draw.choice([label for label in range(pool.classes) if label != one]) for one in predicted.tolist()]
+            chosen = torch.tensor([draw.choice(by_class[label]) for label in others], device=x.device)
             total = total + net(ratio * x + (1 - ratio) * pool.data.pixels(chosen)).softmax(1)
     return total / draws
 
@@ -103,7 +103,7 @@ class Images(torch.utils.data.Dataset):
 
 def loader(data: Dataset, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless training batches through a DataLoader whose workers stay."""
-    batches = torch.utils.data.DataLoader(Images(data), batch_size, shuffle=True, num_workers=workers, persistent_workers=True, drop_last=True)
+    batches = torch.utils.data.DataLoader(Images(data), batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True)
     while True:
         yield from batches
 
