@@ -44,17 +44,18 @@ def interleaved(names: list[str], sizes: Sizes) -> dict[str, list[float] | str]:
     context, found, running = multiprocessing.get_context("spawn"), {}, {}
     for name in names:
         ours, theirs = context.Pipe()
-        running[name] = ours, context.Process(target=contend, args=(name, sizes, theirs))
-        running[name][1].start()
+        process = context.Process(target=contend, args=(name, sizes, theirs))
+        process.start()
         theirs.close()
-    for name in names:
         try:
-            trouble = running[name][0].recv()
+            trouble = ours.recv()  # warmed up before the next one starts: threads of two would wait for each other
         except EOFError:
             trouble = "its process ended"
         found[name] = trouble or []
-        if trouble is not None:
-            running.pop(name)[1].join()
+        if trouble is None:
+            running[name] = ours, process
+        else:
+            process.join()
     for _ in range(sizes.rounds):
         for name, (pipe, _) in running.items():
             pipe.send("run")

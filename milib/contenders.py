@@ -26,10 +26,10 @@ class Sizes:
 
     points: int = 20
     steps: int = 5
-    rounds: int = 4
-    few: int = 10
+    rounds: int = 3
+    few: int = 16
     draws: int = 30
-    chunk: int = 8
+    chunk: int = 16
     batch: int = 128
     small_batch: int = 32
     training_steps: int = 20
