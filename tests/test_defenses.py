@@ -232,3 +232,16 @@ def test_the_graph_does_not_grow_with_the_draws_or_images(make, attacked, name):
     """What is kept for the backward pass is one node and one chunk, so memory is flat."""
     sizes = [graph_size(make(name, draws=draws, chunk=5)(attacked[:count].clone().requires_grad_())) for draws, count in ((2, 5), (40, 20))]
     assert sizes[0] == sizes[1] < 10
+
+
+def test_weights_get_no_gradient_and_a_second_derivative_raises(make, attacked):
+    defence, x = make("mi_ol", chunk=5), attacked[:5].clone().requires_grad_()
+    weights = list(defence.classifier.requires_grad_(True).parameters())
+    try:
+        output = defence(x)
+        gradient = torch.autograd.grad(output[:, 0].sum(), (x, *weights), allow_unused=True, create_graph=True)
+        assert all(value is None for value in gradient[1:])
+        with pytest.raises(RuntimeError):
+            torch.autograd.grad(gradient[0].sum(), x)
+    finally:
+        defence.classifier.requires_grad_(False)
