@@ -57,7 +57,8 @@ class Params:
     chunk: int = _key("images per forward pass at inference", 1, 10**6)
     max_hours: float = _key("longest training a CPU starts unasked", 0, 10**5)
     epochs: int = _key("training epochs", 1, 10**5)
-    adversarial_share: float = _key("share of `epochs` that AT and interpolated AT get", 0.001, 10)
+    adversarial_share: float = _key("share of `epochs` that AT gets", 0.001, 10)
+    interpolated_share: float = _key("epochs of interpolated AT to one of AT", 0.001, 10)
     batch_size: int = _key("clean images per training step", 2, 10**5)
     lr: float = _key("peak learning rate of ERM, mixup and AT", 0, 100)
     lr_interpolated: float = _key("peak learning rate of interpolated AT", 0, 100)
@@ -90,10 +91,10 @@ class Params:
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
     fig5_epsilon: float = _key("radius of Fig. 5", 0, 1)
 
-    @property
-    def adversarial_epochs(self) -> int:
-        """Epochs of AT and interpolated AT: `adversarial_share` of `epochs`, at least one."""
-        return max(1, round(self.epochs * self.adversarial_share))
+    def epochs_of(self, name: str) -> int:
+        """Training epochs of a model of MODELS, at least one."""
+        shares = {"at": self.adversarial_share, "interpolated_at": self.adversarial_share * self.interpolated_share, "long_mixup": 2}
+        return max(1, round(self.epochs * shares.get(name, 1)))
 
     def row(self, model: str, defence: str) -> dict:
         """The first row of the table for a model and a defence with a fixed ratio. Raises StudyError."""

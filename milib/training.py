@@ -29,14 +29,11 @@ MIXED = dict.fromkeys(MODELS, ("mix",)) | {"erm": (), "at": (), "interpolated_at
 def recipe(params: Params, name: str) -> dict:
     """What decides the weights of model `name` (a name of milib.params.MODELS), and so identifies its checkpoint."""
     keep = ("data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size", "schedule", "momentum", "nesterov", "weight_decay", "augment")
-    settings = {key: getattr(params, key) for key in keep} | {"name": name, "epochs": params.epochs, "lr": params.lr}
+    settings = {key: getattr(params, key) for key in keep} | {"name": name, "epochs": params.epochs_of(name), "lr": params.lr}
     if name in ADVERSARIAL:
-        settings["epochs"] = params.adversarial_epochs
         settings |= {"epsilon": params.epsilon, "train_steps": params.train_steps, "train_step_size": params.train_step_size}
     if name == "interpolated_at":
         settings["lr"] = params.lr_interpolated
-    if name == "long_mixup":
-        settings["epochs"] = 2 * params.epochs
     if name == "matched_mixup":
         settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
     elif name not in ("erm", "at"):

@@ -38,7 +38,7 @@ def test_every_file_in_params_is_a_whole_run(run):
     loaded = params.load(FOLDER / f"{run}.yaml")
     assert loaded.run == run
     assert set(yaml.safe_load((FOLDER / f"{run}.yaml").read_text())) == set(KEYS)
-    assert loaded.adversarial_epochs >= 1
+    assert min(map(loaded.epochs_of, params.MODELS)) >= 1
     assert loaded.row("mixup", "mi_ol")["ratio"] > 0
     assert loaded.row("interpolated_at", "mi_ol")["ratio"] > 0
     for name in ("gaussian_noise", "rotation", "xie", "guo", "mi_pl", "mi_ol", "mi_combined"):

@@ -65,8 +65,8 @@ def test_recipe_changes_with_what_decides_the_weights_and_with_nothing_else(run,
 
 
 def test_epochs_of_adversarial_and_long_trainings(recipe):
-    epochs = {name: recipe(name, epochs=20, adversarial_share=0.25)["epochs"] for name in params.MODELS}
-    assert epochs == dict.fromkeys(params.MODELS, 20) | {"at": 5, "interpolated_at": 5, "long_mixup": 40}
+    epochs = {name: recipe(name, epochs=20, adversarial_share=0.25, interpolated_share=1.6)["epochs"] for name in params.MODELS}
+    assert epochs == dict.fromkeys(params.MODELS, 20) | {"at": 5, "interpolated_at": 8, "long_mixup": 40}
 
 
 # Objectives
