@@ -50,6 +50,10 @@ class Folded(torch.autograd.Function):
         return None, None, total, *[None] * (1 + len(addresses))
 
 
+BASE = 8
+"""The bare prediction runs in chunks of a BASEth: a single input is one forward pass of little weight beside its draws'."""
+
+
 class Defense(nn.Module):
     """The mean prediction over N random transformations of the input; without `transform` overridden, the bare model.
 
@@ -81,7 +85,8 @@ class Defense(nn.Module):
 
     def base(self, x: Tensor) -> Tensor:
         """log F(x) [B, L] of the bare classifier."""
-        return Folded.apply(lambda images: self.classifier(images).log_softmax(1), self.chunk, x, torch.arange(len(x), device=x.device))
+        rows = torch.arange(len(x), device=x.device)
+        return Folded.apply(lambda images: self.classifier(images).log_softmax(1), max(1, self.chunk // BASE), x, rows)
 
     def each(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
         """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""
