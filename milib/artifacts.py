@@ -60,7 +60,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def provenance(device: torch.device) -> dict:
-    """What a record notes beside its identity: commit, versions, machine, threads, time."""
+    """What a record notes beside its identity: commit, versions, machine, threads, time, and the claims as they stood then."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
@@ -70,6 +70,7 @@ def provenance(device: torch.device) -> dict:
         "machine": machine,
         "threads": torch.get_num_threads(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "claims": digest((project_root() / "params" / "claims.yaml").read_text()),
     }
 
 

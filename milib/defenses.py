@@ -234,11 +234,11 @@ def _eight_bit(x: Tensor) -> Tensor:
 
 
 class _Crop(Defense):
-    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place; images are 8-bit, as in the authors' code."""
+    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place; images are 8-bit, as in the authors' code, unless told."""
 
-    def __init__(self, classifier: nn.Module, sizes: list[int], **options):
+    def __init__(self, classifier: nn.Module, sizes: list[int], eight_bit: bool = True, **options):
         super().__init__(classifier, **options)
-        self.sizes = sizes
+        self.sizes, self.rounded = sizes, _eight_bit if eight_bit else nn.Identity()
 
     def _crop(self, side: int, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, ...]:
         """Size, the crop's top and left, and a second uniform place: each [P, 1]."""
@@ -258,7 +258,7 @@ class RandomPadding(_Crop):
         outside = -2.0 * side
         rows = torch.where((place >= down) & (place < down + size), place - down + top, outside)
         columns = torch.where((place >= right) & (place < right + size), place - right + left, outside)
-        return _sample(_eight_bit(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
+        return _sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
 
 
 class RandomCropResize(_Crop):
@@ -269,7 +269,7 @@ class RandomCropResize(_Crop):
         size, top, left, _, _ = self._crop(side, index, draw, draws)
         place = ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5).clamp(min=0).minimum(size - 1.0)
         rows, columns = place + top, place + left
-        return _eight_bit(_sample(_eight_bit(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
+        return self.rounded(_sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
 
 
 def build(name: str, classifier: nn.Module, pool: SamplePool, settings: dict, **options) -> Defense:

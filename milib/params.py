@@ -48,8 +48,8 @@ class Params:
     n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
     n_heldout: int = _key("training images held out for every selection", 10, 10**5)
     n_test: int = _key("test points of 04-06", 2, 10**5)
-    n_theory: int = _key("test points of 03", 2, 10**5)
-    n_adaptive: int = _key("test points of 07", 2, 10**5)
+    n_theory: int = _key("test points of 03, at most n_test", 2, 10**5)
+    n_adaptive: int = _key("test points of 07, at most n_test", 2, 10**5)
     model: str = _key("architecture", choices=("small", "compact", "resnet50"))
     device: str = _key("auto, cpu, cuda or cuda:<n>")
     precision: str = _key("training and attacks; records are scored in fp32", choices=("auto", "fp32", "bf16"))
@@ -231,6 +231,8 @@ def build(values: Mapping) -> Params:
         if name == "data_root":
             value = str(value or "")
         checked[name] = _value(f"run '{run}': {name}", value, spec.type, spec.metadata)
+    for name in ("n_theory", "n_adaptive"):
+        checked[name] = min(checked[name], checked["n_test"])
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
     for name in ("grid_xie", "grid_guo"):
         for sizes in checked[name]:

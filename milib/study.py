@@ -2,10 +2,10 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import math
 import os
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -25,7 +25,7 @@ LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A trained model: the net; frozen, `scorer` in fp32, `attacker` in the run's precision; weights' fingerprint, training log."""
 
@@ -38,7 +38,7 @@ class Model:
     settings: dict
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Points:
     """Test points: pixels x [n, C, H, W], labels y [n], their indices in the data set [n]."""
 
@@ -131,6 +131,12 @@ class Study:
             f"run '{self.params.run}': {self.params.data} ({shape}, {self.params.classes} classes), {sizes}\n"
             f"net '{self.params.model}': {count:,} parameters, {cost / 1e6:.2f} MFLOP a forward; records scored in fp32"
         )
+
+    def varied(self, **changes) -> "Study":
+        """The study with some parameters changed; its records lie beside this one's."""
+        other = Study(dataclasses.replace(self.params, **changes), self.notebook)
+        other.store = self.store
+        return other
 
     @cached_property
     def splits(self) -> data.Splits:

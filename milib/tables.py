@@ -141,15 +141,20 @@ def paired(table: list[TableRow], column: str = PRIMARY) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["row", "minus", f"{column}, points"]).set_index("row")
 
 
-def against_paper(table: list[TableRow], column: str = PRIMARY) -> pd.DataFrame:
-    """Here minus paper with Newcombe's interval for two proportions; the paper's n is 1,000, and "<=1" is a bound, left out."""
+def against_paper(study: Study, table: list[TableRow]) -> pd.DataFrame:
+    """Every cell that the paper prints: paper and here in percent, here minus paper in points, Newcombe's interval for two proportions.
+
+    The paper's n is 1,000. Its "<=1" is a bound: no difference is given.
+    """
     found = []
     for row in table:
-        printed = row.paper.get(column, "-")
-        if printed.replace(".", "").isdigit():
-            values = row.accuracy(column)
-            found.append((row.name, printed, evaluation.percent(evaluation.two_proportions(values.mean(), len(values), float(printed) / 100, 1000))))
-    return pd.DataFrame(found, columns=["row", "paper", "here - paper, points"]).set_index("row")
+        for column in (name for name in columns(study) if name in row.paper):
+            printed, values, cells = row.paper[column], row.accuracy(column), ["-", "-"]
+            if not printed.startswith("<"):
+                difference, *ends = evaluation.two_proportions(values.mean(), len(values), float(printed) / 100, 1000)
+                cells = [f"{100 * difference:+.1f}", "[{:+.1f}, {:+.1f}]".format(*(100 * end for end in ends))]
+            found.append((row.name, column, printed, f"{100 * values.mean():.1f}", *cells))
+    return pd.DataFrame(found, columns=["row", "column", "paper", "here", "difference", "95 % interval"]).set_index(["row", "column"])
 
 
 def models(records: dict[str, dict[str, dict]], linearity: dict[str, dict]) -> pd.DataFrame:

@@ -91,11 +91,13 @@ def test_xie_pads_a_crop_of_the_image_with_zeros(side, least, most):
 def test_guo_is_torchvisions_crop_and_resize(side, least, most):
     x, draws, index = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)), Draws("guo"), torch.arange(NUMBER)
     found = transformed("guo", {"sizes": [least, most]}, x, draws)
+    exact = transformed("guo", {"sizes": [least, most], "eight_bit": False}, x, draws)
     where = defenses.RandomCropResize(nn.Identity(), [least, most])._crop(side, index, index % 3, draws)
     size, top, left = (value[:, 0].tolist() for value in where[:3])
     assert set(size) == set(range(least, most + 1))
-    for image, s, t, n in zip(found, size, top, left, strict=True):
+    for image, unrounded, s, t, n in zip(found, exact, size, top, left, strict=True):
         assert 0 <= min(t, n) <= max(t, n) <= side - s
         resized = TF.resized_crop((x * 255).round() / 255, t, n, s, s, [side, side], antialias=False)
         assert (image - resized).abs().max() <= 0.5 / 255 + 1e-5  # 8-bit again after resizing
         assert torch.equal(image, (image * 255).round() / 255)
+        assert (unrounded - TF.resized_crop(x, t, n, s, s, [side, side], antialias=False)).abs().max() <= 1e-5

@@ -8,7 +8,7 @@ import pytest
 import milib
 
 ORDER = "errors params artifacts rng data models attacks replay training defenses theory evaluation study experiments".split()
-ORDER += "tables tables_theory claims figures pages report refresh prepare peers contenders measures bench explore".split()
+ORDER += "tables tables_theory protocol claims figures pages report refresh prepare curate peers contenders measures bench explore".split()
 """The modules that exist import only those before them."""
 MODULES = sorted(path for path in Path(milib.__file__).parent.glob("*.py") if path.stem != "__init__")
 SEEDS = ("manual_seed", "seed", "manual_seed_all", "set_state", "set_rng_state")

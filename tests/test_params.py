@@ -198,3 +198,8 @@ def test_the_project_is_found_upwards(root, monkeypatch, tmp_path):
     assert params.outputs_root() == tmp_path
     monkeypatch.delenv("MILIB_OUTPUTS")
     assert params.outputs_root() == root / "outputs"
+
+
+def test_no_notebook_takes_more_points_than_04():
+    loaded = params.load(FOLDER / "digits.yaml", {"n_test": 40})
+    assert (loaded.n_theory, loaded.n_adaptive) == (40, 40)

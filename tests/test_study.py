@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from milib import experiments, params, study, training
+from milib import evaluation, experiments, params, protocol, study, tables, training
 from milib.errors import StudyError
 
 DIGITS = params.project_root() / "params" / "digits.yaml"
@@ -101,3 +101,27 @@ def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
     """Blocks of images are attacked one after the other; a smaller chunk changes rounding only."""
     found = [experiments.adaptive_examples(tiny(chunk=chunk), "mixup", "eq24", 2, 0.1, 4) for chunk in (4, 3)]
     assert ((found[0] - found[1]).abs() < 1e-5).float().mean() > 0.95
+
+
+def test_protocol_choices_are_made_one_at_a_time(tiny):
+    """Each other record is that of a study which differs in this choice alone; accuracy and difference are read from the two."""
+    run = tiny(match_clean=False)
+    entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
+    table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
+    found = {(choice.what, choice.row.defence): choice for choice in protocol.choices(run, table)}
+    assert len(found) == 7 and {choice.row.settings["model"] for choice in found.values()} == {"mixup"}
+    both, attacked = ["clean", experiments.PRIMARY], [experiments.PRIMARY]
+    for what, defence, other, change, columns in (
+        ("test images as sample pool", "mi_ol", tiny(match_clean=False, pool="test"), {}, both),
+        ("the prediction is attacked", "none", tiny(match_clean=False, attack_label="prediction"), {}, attacked),
+        ("sigma twice as large", "gaussian_noise", run, {"sigma": 0.4}, both),
+        ("without 8-bit images", "guo", run, {"eight_bit": False}, both),
+    ):
+        row = found[what, defence].row.settings | change
+        assert found[what, defence].other == experiments.score(other, row, columns)
+    frame = protocol.frame(list(found.values()))
+    line = frame.loc[("sigma twice as large", "Mixup + Gaussian noise", "clean")]
+    other = found["sigma twice as large", "gaussian_noise"].other
+    accuracy = evaluation.correct(other["cells"]["clean"], other["labels"]).mean()
+    assert line["otherwise"] == f"{100 * accuracy:.1f}"
+    assert line["difference, points"].startswith(f"{100 * (accuracy - table[1].accuracy('clean').mean()):.1f} [")

@@ -49,10 +49,17 @@ def test_paired_differences_are_on_the_same_images(table):
     assert set(frame["minus"]) == {"ERM + MI-OL (ablation study)", "Mixup + MI-OL", "AT + MI-OL (ablation study)", "Interpolated AT + MI-OL"}
 
 
-def test_against_paper_leaves_bounds_and_absent_values_out(table):
-    assert "ERM" not in tables.against_paper(table).index
-    bounds = tables.against_paper(table, "targeted_pgd10")
-    assert "Mixup" not in bounds.index and "Mixup + MI-OL" in bounds.index
+def test_against_paper_compares_every_printed_cell(table):
+    frame = tables.against_paper(STUDY, table)
+    printed = {(name, column) for name, cells in tables.paper_table(STUDY.params).items() for column in cells}
+    assert set(frame.index) == printed and len(frame) == len(printed) == 105
+    assert tuple(frame.loc[("Mixup", "targeted_pgd10"), ["paper", "difference"]]) == ("<=1", "-")
+    cell = frame.loc[("Mixup + MI-OL", PRIMARY)]
+    here = next(row for row in table if row.name == "Mixup + MI-OL").accuracy(PRIMARY).mean()
+    assert (cell["paper"], cell["here"]) == ("26.1", f"{100 * here:.1f}")
+    assert float(cell["difference"]) == pytest.approx(100 * here - 26.1, abs=0.051)
+    low, high = map(float, cell["95 % interval"].strip("[]").split(", "))
+    assert low < float(cell["difference"]) < high
 
 
 def test_detectors_select_by_eq_2_and_as_published():

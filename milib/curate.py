@@ -1,0 +1,135 @@
+"""Keep a finished run as evidence: `python -m milib.curate RUN` copies what its notebooks last used to outputs/reference/RUN.
+
+It then writes outputs/reference/FINDINGS.md anew, from the records of all runs that lie there.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+
+from milib import artifacts, pages, params
+from milib.errors import StudyError
+
+PARTS = {"tables": "*", "figures": "*", "profile": "*.json"}
+"""What is kept besides notebooks and records. Checkpoints are shipped by milib.prepare."""
+SCALES = {
+    "c10": "CIFAR-10, the paper's ResNet-50",
+    "c10_compact": "CIFAR-10, compact net",
+    "c10_compact_seed1": "the same, a second seed of mixup and interpolated AT",
+    "c100": "CIFAR-100, the paper's ResNet-50",
+    "c100_compact": "CIFAR-100, compact net",
+}
+"""The runs that say something about the paper, in the order of FINDINGS.md."""
+VERDICTS = ("holds", "fails", "undecided", "not measured")
+
+
+def used_records(folder: Path) -> list[Path]:
+    """The records that the notebooks' last runs read. Raises StudyError where one is missing or damaged."""
+    names = {entry["name"] for path in folder.glob("profile/*.json") for entry in pages.read_json(path, []) if entry["kind"] == "record"}
+    found = [folder / "records" / name for name in sorted(names)]
+    for path in found:
+        if not path.exists():
+            raise StudyError(f"{path} is missing: run the notebooks of '{folder.name}' again")
+        artifacts.read_record(path)
+    return found
+
+
+def tidy(path: Path) -> bytes:
+    """An executed notebook without what papermill notes about the machine. Raises StudyError where a cell failed or a path stands in it."""
+    notebook = nbformat.read(path, 4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if any(output.output_type == "error" for output in cell.get("outputs", [])):
+            raise StudyError(f"{path} stopped with an error: run it again")
+    text = nbformat.writes(notebook)
+    for place in (str(params.project_root()), str(Path.home()) + "/"):
+        if len(place) > 3 and place in text:
+            raise StudyError(f"{path} shows {place}: a path of this machine does not belong into a curated run")
+    return (text + "\n").encode()
+
+
+def curate(folder: Path, target: Path) -> None:
+    """Copy a run's notebooks, records, tables, figures and profile to `target`, in place of what lay there. Raises StudyError."""
+    notebooks = {path.name: tidy(path) for path in sorted(folder.glob("notebooks/*.ipynb"))}
+    if not notebooks:
+        raise StudyError(f"{folder} has no executed notebook: `make study RUN={folder.name}` makes them")
+    records = used_records(folder)
+    for part in ("notebooks", "records", *PARTS):
+        shutil.rmtree(target / part, ignore_errors=True)
+    for name, content in notebooks.items():
+        artifacts.write_atomic(target / "notebooks" / name, content)
+    for path in [*records, *(path for part, pattern in PARTS.items() for path in sorted(folder.glob(f"{part}/{pattern}")))]:
+        artifacts.write_atomic(target / path.relative_to(folder), path.read_bytes())
+
+
+# What was found
+
+
+def judged(folder: Path) -> dict[str, dict]:
+    """The claims of a curated run by id, with comparisons and verdicts."""
+    records = [artifacts.read_record(path) for path in sorted(folder.glob("records/claims-*.json"))]
+    return {claim["id"]: claim for record in records for claim in record["result"]["claims"]}
+
+
+def weakest(claim: dict) -> str:
+    """The comparison that decides a verdict: the one whose interval reaches lowest."""
+    if not claim["comparisons"]:
+        return ""
+    least = min(claim["comparisons"], key=lambda entry: entry["low"])
+    among = f" (the weakest of {len(claim['comparisons'])} comparisons)" if len(claim["comparisons"]) > 1 else ""
+    return f"{least['label']}: {least['mean']:+.3f} [{least['low']:+.3f}, {least['high']:+.3f}]{among}"
+
+
+def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
+    """The text on one run: how many claims hold, and each with the comparison that decides it."""
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims.values()) for verdict in VERDICTS}
+    yield f"## {SCALES[name]} (`{name}`)\n"
+    rest = f"{counts['undecided']} are undecided and {counts['not measured']} not measured"
+    yield f"Of {len(claims)} claims {counts['holds']} hold, {counts['fails']} fail, {rest}.\n"
+    for verdict in VERDICTS:
+        chosen = [claim for claim in claims.values() if claim["verdict"] == verdict]
+        if chosen:
+            yield f"**{verdict.capitalize()}**\n"
+            yield from (f"- {claim['statement']} ({claim['source']}). {weakest(claim)}".rstrip() for claim in chosen)
+            yield ""
+
+
+def findings(reference: Path) -> str:
+    """FINDINGS.md: every claim with its verdict on each scale, then each scale by itself."""
+    runs = {name: claims for name in SCALES if (claims := judged(reference / name))}
+    if not runs:
+        return "# What the study found\n\nNo run on CIFAR has been curated yet.\n"
+    table = params.read_table(params.project_root() / "params" / "claims.yaml")
+    lines = [
+        "# What the study found\n",
+        "Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.",
+    ]
+    lines += ["Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.\n"]
+    lines += ["| claim | where the paper says so | " + " | ".join(f"`{name}`" for name in runs) + " |"]
+    lines += ["|---" * (2 + len(runs)) + "|"]
+    for claim in table:
+        cells = [runs[name].get(claim["id"], {"verdict": "not measured"})["verdict"] for name in runs]
+        lines.append("| " + " | ".join([claim["statement"], claim["source"], *cells]) + " |")
+    lines.append("")
+    return "\n".join([*lines, *(line for name, claims in runs.items() for line in told(name, claims))]).rstrip() + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """The command line. Without a run it writes FINDINGS.md alone. Raises StudyError."""
+    reference = params.project_root() / "outputs" / "reference"
+    for run in arguments:
+        curate(params.outputs_root() / run, reference / run)
+    artifacts.write_atomic(reference / "FINDINGS.md", findings(reference).encode())
+    print(json.dumps({"curated": arguments, "findings": "outputs/reference/FINDINGS.md"}))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except StudyError as error:
+        sys.exit(f"StudyError: {error}")

@@ -1,0 +1,86 @@
+"""Curated runs: what is kept, what is refused, and what FINDINGS.md says about it."""
+
+import json
+
+import nbformat
+import pytest
+
+from milib import artifacts, curate, params
+from milib.errors import StudyError
+
+REFERENCE = params.project_root() / "outputs" / "reference"
+
+
+def claim(identifier: str, verdict: str, *lows: float) -> dict:
+    comparisons = [{"label": f"{identifier} {i}", "mean": low + 0.1, "low": low, "high": low + 0.2} for i, low in enumerate(lows)]
+    return {"id": identifier, "statement": f"statement of {identifier}", "source": "Table 2", "verdict": verdict, "comparisons": comparisons}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run with one notebook, two records it used, one it did not, a table and a profile."""
+    store = artifacts.Store(tmp_path / "mine", tmp_path / "none", "04_oblivious")
+    store.record("score-old", {"n": 1}, lambda: {"old": True})
+    store.events.clear()
+    store.record("score-mixup", {"n": 2}, lambda: {"new": True})
+    judged = [claim("mi_ol_beats_mixup", "holds", 0.05, 0.2), claim("gain_needs_mixup", "not measured")]
+    store.record("claims-04_oblivious", {"n": 3}, lambda: {"claims": judged})
+    cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")], metadata={"papermill": {"duration": 1}, "tags": ["t"]})
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"input_path": str(tmp_path)}})
+    artifacts.write_atomic(store.folder / "notebooks" / "04_oblivious.ipynb", nbformat.writes(notebook).encode())
+    artifacts.write_atomic(store.folder / "tables" / "oblivious.csv", b"row,clean\n")
+    return store.folder
+
+
+def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
+    target = tmp_path / "reference" / "c10_compact"
+    artifacts.write_atomic(target / "records" / "stale.json", b"{}")
+    artifacts.write_atomic(target / "checkpoints" / "mixup.safetensors", b"weights")
+    curate.curate(run, target)
+    kept = {str(path.relative_to(target)).split("-")[0] for path in target.rglob("*") if path.is_file()}
+    assert kept == {"notebooks/04_oblivious.ipynb", "records/score", "records/claims", "tables/oblivious.csv", "profile/04_oblivious.json"} | {
+        "checkpoints/mixup.safetensors"
+    }
+    assert [path.name.split("-")[1] for path in sorted(target.glob("records/score-*"))] == ["mixup"]
+    notebook = nbformat.read(target / "notebooks" / "04_oblivious.ipynb", 4)
+    assert "papermill" not in notebook.metadata and notebook.cells[0].metadata == {"tags": ["t"]}
+    assert notebook.cells[0].outputs[0].text == "2"
+
+
+def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
+    path = run / "notebooks" / "04_oblivious.ipynb"
+    good = nbformat.read(path, 4)
+    for output, words in (
+        (nbformat.v4.new_output("stream", text=f"loaded {params.project_root()}/x"), "a path of this machine"),
+        (nbformat.v4.new_output("error", ename="E", evalue="e", traceback=[]), "stopped with an error"),
+    ):
+        bad = nbformat.from_dict(json.loads(json.dumps(good)))
+        bad.cells[0].outputs = [output]
+        nbformat.write(bad, path)
+        with pytest.raises(StudyError, match=words):
+            curate.curate(run, tmp_path / "target")
+    nbformat.write(good, path)
+    next(run.glob("records/score-mixup-*")).unlink()
+    with pytest.raises(StudyError, match="is missing: run the notebooks of 'mine' again"):
+        curate.curate(run, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_path):
+    curate.curate(run, tmp_path / "reference" / "c10_compact")
+    text = curate.findings(tmp_path / "reference")
+    row = next(line for line in text.splitlines() if line.startswith("| mixup + MI-OL is more robust than mixup "))
+    assert row.endswith("| Table 2 | holds |")
+    assert "Of 2 claims 1 hold, 0 fail, 0 are undecided and 1 not measured." in text
+    assert "mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250] (the weakest of 2 comparisons)" in text
+    assert "c100" not in text
+
+
+def test_the_committed_findings_are_those_of_the_committed_records():
+    assert (REFERENCE / "FINDINGS.md").read_text() == curate.findings(REFERENCE)
+
+
+def test_committed_records_are_whole_and_were_made_under_the_claims_as_they_stand():
+    now = params.digest((params.project_root() / "params" / "claims.yaml").read_text())
+    for path in REFERENCE.glob("*/records/*.json"):
+        assert artifacts.read_record(path)["made"]["claims"] == now, f"{path} was made under other claims: run {path.parts[-3]} again"
