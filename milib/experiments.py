@@ -236,7 +236,7 @@ def tradeoff(study: Study, row: dict) -> dict:
 def adaptive_examples(study: Study, name: str, variant: str, samples: int, epsilon: float, count: int) -> Tensor:
     """Adaptive PGD-10 examples [count, C, H, W] against a model's MI-OL row; the attack's draws are its own."""
     run, row = study.params, reference_row(study, name)
-    points, mi = study.points(count), study.defence(row)
+    points, mi = study.points(count), study.defence(row, attacked=True)
     options = {"variant": variant, "samples": samples, "epsilon": epsilon, "step_size": run.step_size, "steps": run.steps[0]}
     blocks = [
         attacks.adaptive_pgd(mi, x, y, index, _draws(study, f"adaptive {variant}"), **options)

@@ -287,10 +287,11 @@ class Study:
 
     # Defences
 
-    def defence(self, row: dict, draws: int | None = None) -> defenses.Defense:
-        """The defence of a table row around its model."""
+    def defence(self, row: dict, draws: int | None = None, attacked: bool = False) -> defenses.Defense:
+        """The defence of a table row around its model: as it is scored, or (`attacked`) as an adaptive attack sees it, in the run's precision."""
+        model = self.model(row["model"])
         options = {"draws": draws or self.params.draws, "chunk": self.params.chunk, "seed": self.params.seed}
-        return defenses.build(row["defence"], self.model(row["model"]).scorer, self.pool, settings_of(row), **options)
+        return defenses.build(row["defence"], model.attacker if attacked else model.scorer, self.pool, settings_of(row), **options)
 
     def identity(self, name: str, *uses: str, **more) -> dict:
         """What a record of model `name` depends on besides the code: weights, data, seed, precision, device type, and the

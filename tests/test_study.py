@@ -97,6 +97,12 @@ def test_combined_in_the_tradeoff_equals_combined_in_the_table(tiny):
         assert cell["clean"]["predictions"] == [alone.argmax(1).tolist()]
 
 
+def test_an_adaptive_attack_runs_in_the_runs_precision_and_scores_are_fp32(tiny):
+    run = tiny()
+    row = run.params.row("mixup", "mi_ol")
+    assert run.defence(row).classifier is run.model("mixup").scorer and run.defence(row, attacked=True).classifier is run.model("mixup").attacker
+
+
 def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
     """Blocks of images are attacked one after the other; a smaller chunk changes rounding only."""
     found = [experiments.adaptive_examples(tiny(chunk=chunk), "mixup", "eq24", 2, 0.1, 4) for chunk in (4, 3)]
