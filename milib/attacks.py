@@ -4,22 +4,23 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from milib.models import chunked
 from milib.rng import Draws
+from milib.shapes import Images, Numbers, PairNumbers, PairPredictions, Scalar, Snapshots, Starts
 
 ADAPTIVE = ("eq24", "mean_ce", "as_published")
 """eq24: Eq. 24 for the scalar -F_y, fresh draws each step. mean_ce: the draws' mean cross-entropy on y, fresh draws each
 step. as_published: the authors' code, which attacks the mixed images themselves and adds the mean perturbation to x."""
 
 
-def random_start(draws: Draws, index: Tensor, draw: Tensor, shape: torch.Size, epsilon: float) -> Tensor:
+def random_start(draws: Draws, index: PairNumbers, draw: PairNumbers, shape: torch.Size, epsilon: float) -> Starts:
     """Uniform in the eps-ball, [P, *shape], one start per (index, draw)."""
     return (2 * draws.uniform(index, draw, shape.numel()).view(-1, *shape) - 1) * epsilon
 
 
-def wrong_class(label: Tensor, draws: Draws, index: Tensor, classes: int) -> Tensor:
+def wrong_class(label: Numbers, draws: Draws, index: Numbers, classes: int) -> Numbers:
     """A target [B], uniform over the classes other than `label`."""
     u = draws.uniform(index, torch.zeros_like(index), 1)[:, 0]
     return (label + 1 + (u * (classes - 1)).long()) % classes
@@ -44,16 +45,16 @@ def _gradient(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def pgd(
-    classifier: nn.Module,
-    x: Tensor,
-    label: Tensor,
+    classifier: Callable[[Tensor], Tensor],
+    x: Images,
+    label: Numbers,
     *,
     epsilon: float,
     step_size: float,
     steps: Sequence[int],
-    start: Tensor | None = None,
+    start: Images | None = None,
     targeted: bool = False,
-) -> Tensor:
+) -> Snapshots:
     """Projected gradient descent on the cross-entropy (Eq. 18; Madry et al., ICLR 2018), l_inf.
 
     x: [B, C, H, W] in [0, 1]; label: [B], the true label, or the target when `targeted`; start: [B, C, H, W] perturbation
@@ -68,7 +69,7 @@ def pgd(
     return _trajectory(direction, x, start, epsilon, step_size, steps)
 
 
-def draw_loss(variant: str, logits: Tensor, label: Tensor, targeted: bool) -> Tensor:
+def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targeted: bool) -> Scalar:
     """What the attack ascends, summed over draws: -F_y (`eq24`) or the cross-entropy on y (`mean_ce`); sign turned for a target.
 
     Eq. 24 names no scalar. The sign of the gradient of -F_MI,y is that of -log F_MI,y end to end (Eq. 20-23): the factor
@@ -79,7 +80,7 @@ def draw_loss(variant: str, logits: Tensor, label: Tensor, targeted: bool) -> Te
     return -loss if targeted else loss
 
 
-def adaptive_gradient(mi, x: Tensor, label: Tensor, index: Tensor, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False) -> Tensor:
+def adaptive_gradient(mi, x: Images, label: Numbers, index: Numbers, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False) -> Images:
     """The summed gradient over draws first..first+samples-1 (Eq. 24), [B, C, H, W].
 
     The labels p_s allows are taken from the prediction at the current x. Memory is set by the chunk, not by `samples`.
@@ -106,9 +107,9 @@ def adaptive_gradient(mi, x: Tensor, label: Tensor, index: Tensor, draws: Draws,
 
 def adaptive_pgd(
     mi,
-    x: Tensor,
-    label: Tensor,
-    index: Tensor,
+    x: Images,
+    label: Numbers,
+    index: Numbers,
     draws: Draws,
     *,
     variant: str,
@@ -117,7 +118,7 @@ def adaptive_pgd(
     step_size: float,
     steps: int,
     targeted: bool = False,
-) -> Tensor:
+) -> Images:
     """PGD against a MixupInference `mi` with `samples` adaptive samples a step (Fig. 4); variants in ADAPTIVE.
 
     x: [B, C, H, W] in [0, 1]; label: [B]; index: [B], each image's number for its draws. Returns [B, C, H, W]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from milib import rng
 from milib.errors import StudyError
 from milib.params import Params, project_root
+from milib.shapes import AnyImages, Bytes, Crops, PairCrop, PairImages, PairNumbers, PairUniform, Whole
 
 DIGITS_TEST = 397
 """Digits set aside for testing; the other 1,400 are for training and selection."""
@@ -24,9 +25,9 @@ DIGITS_TEST = 397
 class Dataset:
     """Images uint8 [n, C, H, W] with values 0..peak, labels int64 [n], and each image's index in its source."""
 
-    images: Tensor
-    labels: Tensor
-    index: Tensor
+    images: Bytes
+    labels: Whole
+    index: Whole
     classes: int
     peak: int
 
@@ -123,7 +124,7 @@ def load(params: Params, device: torch.device) -> Splits:
     return Splits(train.take(kept), train.take(order[: params.n_heldout]), test)
 
 
-def augment(images: Tensor, uniform: Tensor) -> Tensor:
+def augment(images: AnyImages, uniform: Crops) -> AnyImages:
     """Random crop after zero padding by 4, and horizontal flip: images [B, C, H, W] as `uniform` [B, 3] in [0, 1) says."""
     count, channels, height, width = images.shape
     top, left = (uniform[:, :2] * 9).long().unbind(1)
@@ -148,12 +149,12 @@ class SamplePool:
             raise StudyError(f"the sample pool lacks images of class {int((self.sizes == 0).nonzero()[0])}: take a larger n_train")
         self.starts = self.sizes.cumsum(0) - self.sizes
 
-    def position(self, label: Tensor, v: Tensor) -> Tensor:
+    def position(self, label: PairNumbers, v: PairUniform) -> PairNumbers:
         """Positions [P] in `self.data` for labels [P] and v [P] in [0, 1): floor(v * class size) within the class."""
         size = self.sizes[label]
         return self.starts[label] + torch.minimum((v * size).long(), size - 1)
 
-    def draw(self, label: Tensor, v: Tensor, crop: Tensor) -> Tensor:
+    def draw(self, label: PairNumbers, v: PairUniform, crop: PairCrop) -> PairImages:
         """x_s [P, C, H, W] for labels y_s [P] and v [P] in [0, 1); crop [P, 3] decides the augmentation where there is one."""
         found = self.data.pixels(self.position(label, v))
         return augment(found, crop) if self.augmented else found

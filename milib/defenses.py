@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from milib.data import SamplePool
 from milib.models import chunked, pieces
 from milib.rng import Draws
+from milib.shapes import EachDraw, Images, Numbers, PairImages, PairNumbers, PairRatio, PairUniform, Predictions, Scores
 
 
 class Folded(torch.autograd.Function):
@@ -79,16 +80,16 @@ class Defense(nn.Module):
         copied.fixed = draws
         return copied
 
-    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         """One transformed input [P, C, H, W] for each (image, draw) pair; `index` and `draw` [P] address the random numbers."""
         return x
 
-    def base(self, x: Tensor) -> Tensor:
+    def base(self, x: Images) -> Predictions:
         """log F(x) [B, L] of the bare classifier."""
         rows = torch.arange(len(x), device=x.device)
         return Folded.apply(lambda images: self.classifier(images).log_softmax(1), max(1, self.chunk // BASE), x, rows)
 
-    def each(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+    def each(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> EachDraw:
         """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""
         count = len(x)
         index = torch.arange(count, device=x.device) if index is None else index
@@ -105,12 +106,12 @@ class Defense(nn.Module):
         number = torch.arange(self.draws, device=x.device).repeat(count)
         return Folded.apply(evaluate, self.chunk, x, rows, rows, number).view(count, self.draws, -1)
 
-    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
         """log of the mean prediction over the draws (Eq. 6), [B, L]."""
         each = self.each(x, draws, index, base)
         return each.logsumexp(1) - math.log(each.shape[1])
 
-    def probabilities(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+    def probabilities(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
         """The mean prediction F_MI(x) [B, L] for given draws, without gradient: what records hold.
 
         base: log F(x) where it is known already; all defences of a table share one.
@@ -118,7 +119,7 @@ class Defense(nn.Module):
         with torch.no_grad():
             return self.log_mean(x, draws, index, base).exp()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Predictions:
         """log F_MI(x) [B, L] with fresh draws at every call: safe as logits for any attack library, differentiable end to end."""
         draws = self.fixed
         if draws is None:
@@ -130,7 +131,7 @@ class Defense(nn.Module):
 class Undefended(Defense):
     """The bare classifier, in the form of a defence."""
 
-    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
         return self.base(x) if base is None else base
 
 
@@ -143,11 +144,11 @@ class MixupInference(Defense):
 
     needs_prediction = True
 
-    def __init__(self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list[float], **options):
+    def __init__(self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options):
         super().__init__(classifier, **options)
         self.pool, self.mode, self.ratio = pool, mode, ratio
 
-    def partners(self, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    def partners(self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws) -> tuple[PairImages, PairNumbers, PairRatio]:
         """x_s [P, C, H, W], y_s [P] and lambda [P, 1, 1, 1]. MI-OL: y_s = (prediction + 1 + u) mod L, u uniform in 0..L-2."""
         uniform = draws.uniform(index, draw, 6)
         u, v, w = uniform[:, :3].unbind(1)
@@ -157,7 +158,7 @@ class MixupInference(Defense):
         low, high = self.ratio if isinstance(self.ratio, list | tuple) else (self.ratio, self.ratio)
         return self.pool.draw(label, v, uniform[:, 3:]), label, (low + (high - low) * w)[:, None, None, None]
 
-    def transform(self, x: Tensor, predicted: Tensor, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         partner, _, ratio = self.partners(predicted, index, draw, draws)
         return ratio * x + (1 - ratio) * partner
 
@@ -172,7 +173,7 @@ class MICombined(Defense):
         super().__init__(pl.classifier, draws=pl.draws, chunk=pl.chunk, seed=pl.seed)
         self.pl, self.ol, self.threshold = pl, ol, threshold
 
-    def log_mean(self, x: Tensor, draws: Draws, index: Tensor | None = None, base: Tensor | None = None) -> Tensor:
+    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
         index = torch.arange(len(x), device=x.device) if index is None else index
         base = self.base(x) if base is None else base
         with torch.no_grad():
@@ -182,7 +183,7 @@ class MICombined(Defense):
         return base.index_copy(0, flagged, self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged]))
 
 
-def detection_score(base: Tensor, defended: Tensor) -> Tensor:
+def detection_score(base: Predictions, defended: Predictions) -> Scores:
     """s = F_yhat(x) - F_MI,yhat(x) [B] from log-predictions [B, L]; higher means adversarial (minus Delta F_yhat of Eq. 9)."""
     predicted = base.argmax(1, keepdim=True)
     return (base.gather(1, predicted).exp() - defended.gather(1, predicted).exp())[:, 0]
@@ -195,7 +196,7 @@ class GaussianNoise(Defense):
         super().__init__(classifier, **options)
         self.sigma = sigma
 
-    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         return x + self.sigma * draws.normal(index, draw, x[0].numel()).view_as(x)
 
 
@@ -213,11 +214,11 @@ class RandomRotation(Defense):
         super().__init__(classifier, **options)
         self.degrees = degrees
 
-    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         return rotate(x, (2 * draws.uniform(index, draw, 1)[:, 0] - 1) * self.degrees)
 
 
-def rotate(x: Tensor, degrees: Tensor) -> Tensor:
+def rotate(x: PairImages, degrees: PairUniform) -> PairImages:
     """x [P, C, H, W] turned counter-clockwise by degrees [P], as torchvision's `rotate` does one image at a time."""
     angle = torch.deg2rad(degrees)[:, None, None]
     middle = (torch.tensor(x.shape[2:], device=x.device) - 1) / 2
@@ -236,11 +237,11 @@ def _eight_bit(x: Tensor) -> Tensor:
 class _Crop(Defense):
     """A square crop of a size uniform in `sizes` = [least, most], at a uniform place; images are 8-bit, as in the authors' code, unless told."""
 
-    def __init__(self, classifier: nn.Module, sizes: list[int], eight_bit: bool = True, **options):
+    def __init__(self, classifier: nn.Module, sizes: list, eight_bit: bool = True, **options):
         super().__init__(classifier, **options)
         self.sizes, self.rounded = sizes, _eight_bit if eight_bit else nn.Identity()
 
-    def _crop(self, side: int, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, ...]:
+    def _crop(self, side: int, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Size, the crop's top and left, and a second uniform place: each [P, 1]."""
         uniform = draws.uniform(index, draw, 5)
         low, high = (min(size, side) for size in self.sizes)
@@ -251,7 +252,7 @@ class _Crop(Defense):
 class RandomPadding(_Crop):
     """Xie et al. (ICLR 2018) as adapted to 32x32: the crop, padded with zeros back to full size at a random place."""
 
-    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         side = x.shape[2]
         size, top, left, down, right = self._crop(side, index, draw, draws)
         place = torch.arange(side, device=x.device)
@@ -264,7 +265,7 @@ class RandomPadding(_Crop):
 class RandomCropResize(_Crop):
     """Guo et al. (ICLR 2018) as adapted to 32x32: the crop, resized bilinearly back to full size."""
 
-    def transform(self, x: Tensor, predicted: Tensor | None, index: Tensor, draw: Tensor, draws: Draws) -> Tensor:
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         side = x.shape[2]
         size, top, left, _, _ = self._crop(side, index, draw, draws)
         place = ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5).clamp(min=0).minimum(size - 1.0)
@@ -272,8 +273,8 @@ class RandomCropResize(_Crop):
         return self.rounded(_sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
 
 
-def build(name: str, classifier: nn.Module, pool: SamplePool, settings: dict, **options) -> Defense:
-    """The defence of a table row: a name of milib.params.DEFENCES and its parameters."""
+def build(name: str, classifier: nn.Module, pool: SamplePool | None, settings: dict, **options) -> Defense:
+    """The defence of a table row: a name of milib.params.DEFENCES and its parameters. pool: p_s, which MI alone needs."""
     if name == "none":
         return Undefended(classifier, **options)
     if name in ("mi_pl", "mi_ol"):

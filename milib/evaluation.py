@@ -7,12 +7,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 from milib import rng
+from milib.shapes import OtherValues, Points, Values
 
 RESAMPLES = 2000
 """Bootstrap resamples behind every interval that is not Wilson's."""
 
 
-def correct(cell: dict, labels: list[int]) -> np.ndarray:
+def correct(cell: dict, labels: list[int]) -> Values:
     """The per-image accuracy [n] of a record's cell: the mean over its draw sets of (prediction == label)."""
     return (np.array(cell["predictions"]) == np.array(labels)).mean(0)
 
@@ -29,7 +30,7 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
+def interval(values: Values) -> tuple[float, float, float]:
     """Mean and 95 % interval of per-image values [n]: Wilson's where all are 0 or 1, else a bootstrap over images."""
     values = np.asarray(values, float)
     if np.isin(values, (0, 1)).all():
@@ -37,7 +38,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean_interval(values)
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+def mean_interval(values: Values) -> tuple[float, float, float]:
     """Mean and bootstrap 95 % interval over images of per-image values [n] (for paired comparisons: of their differences)."""
     values = np.asarray(values, float)
     low, high = np.quantile(_weights(len(values)) @ values, (0.025, 0.975))
@@ -53,37 +54,37 @@ def two_proportions(first: float, first_total: int, second: float, second_total:
     return difference, low, high
 
 
-def _wins(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
+def _wins(clean: Values, adversarial: OtherValues) -> np.ndarray:
     """[n, m]: 1 where the adversarial score is the higher one, 1/2 at a tie."""
     difference = np.asarray(adversarial)[:, None] - np.asarray(clean)[None, :]
     return (np.sign(difference) + 1) / 2
 
 
-def auc(clean: np.ndarray, adversarial: np.ndarray) -> float:
+def auc(clean: Values, adversarial: OtherValues) -> float:
     """Area under the ROC curve for scores that are higher on adversarial inputs; never flipped to exceed one half."""
     return float(_wins(clean, adversarial).mean())
 
 
-def auc_samples(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
+def auc_samples(clean: Values, adversarial: Values) -> np.ndarray:
     """The AUC in every bootstrap resample [RESAMPLES]; clean and adversarial scores of the same images [n] move together."""
     weights = _weights(len(clean))
     return ((weights @ _wins(clean, adversarial)) * weights).sum(1)
 
 
-def roc(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def roc(clean: Values, adversarial: OtherValues) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates of the detection `score > threshold`."""
     truth = np.repeat([0, 1], [len(clean), len(adversarial)])
     false, true, _ = roc_curve(truth, np.concatenate([clean, adversarial]), drop_intermediate=False)
     return false, true
 
 
-def detected_at(clean: np.ndarray, adversarial: np.ndarray, false_positives: float = 0.05) -> float:
+def detected_at(clean: Values, adversarial: OtherValues, false_positives: float = 0.05) -> float:
     """The true positive rate at the largest threshold-reachable false positive rate that does not exceed `false_positives`."""
     false, true = roc(clean, adversarial)
     return float(true[false <= false_positives].max())
 
 
-def pareto(points: np.ndarray) -> np.ndarray:
+def pareto(points: Points) -> Values:
     """Which of the points [n, 2] (clean, robust accuracy) no other point beats in one coordinate without losing in the other."""
     better = (points[:, None] >= points[None]).all(2) & (points[:, None] > points[None]).any(2)
     return ~better.any(0)

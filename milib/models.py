@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from milib.shapes import Images, Predictions
+
 
 class ConvNorm(nn.Sequential):
     """A convolution without bias, then batch norm; `frozen` folds the two into one."""
@@ -51,7 +53,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.stages, self.head = nn.ModuleList(stages), nn.Linear(width, classes)
 
-    def forward(self, x: Tensor, mix: tuple[int, Callable[[Tensor], Tensor]] | None = None) -> Tensor:
+    def forward(self, x: Images, mix: tuple[int, Callable[[Tensor], Tensor]] | None = None) -> Predictions:
         """`mix` = (k, f) applies f to the input of stage k (manifold mixup; Verma et al., ICML 2019)."""
         hidden = (x * 2 - 1).to(self.head.weight.dtype)
         for position, stage in enumerate(self.stages):
@@ -168,7 +170,7 @@ def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Ten
     return torch.cat([function(*found)[: len(inputs[0]) - start] for start, found in pieces(chunk, *inputs)])
 
 
-def probabilities(model: nn.Module, x: Tensor, chunk: int) -> Tensor:
+def probabilities(model: nn.Module, x: Images, chunk: int) -> Predictions:
     """Softmax predictions F(x) [B, L] in float32, without gradient."""
     with torch.no_grad():
         return chunked(lambda piece: model(piece).softmax(1), chunk, x)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from milib.shapes import PairNumbers, Random
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _M1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _M2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -43,11 +45,11 @@ class Draws:
         counter = torch.arange(1, size + 1, device=index.device)
         return _mix(state[:, None] + counter * _GOLDEN)
 
-    def uniform(self, index: Tensor, draw: Tensor, size: int) -> Tensor:
+    def uniform(self, index: PairNumbers, draw: PairNumbers, size: int) -> Random:
         """float32 [P, size] in [0, 1) for int64 `index` and `draw` [P]."""
         return ((self._bits(index, draw, size) >> 40) & (2**24 - 1)).float() * 2.0**-24
 
-    def normal(self, index: Tensor, draw: Tensor, size: int) -> Tensor:
+    def normal(self, index: PairNumbers, draw: PairNumbers, size: int) -> Random:
         """float32 [P, size], standard normal, by Box and Muller's transform."""
         bits = self._bits(index, draw, (size + 1) // 2)
         radius = (((bits >> 40) & (2**24 - 1)).float() + 0.5) * 2.0**-24

@@ -15,6 +15,7 @@ from milib.data import Dataset, SamplePool
 from milib.defenses import MixupInference
 from milib.models import chunked
 from milib.rng import Draws
+from milib.shapes import Images, Numbers, Predictions
 
 
 def table1(mode: str, adversarial: bool, ratio: float, classes: int, g=(0.0, 0.0), mixed=(0.0, 0.0)) -> dict:
@@ -127,7 +128,7 @@ class ConstructedClassifier(nn.Module):
         return SamplePool(Dataset(images.to(torch.uint8).view(-1, 1, 1, self.classes + 2), labels, torch.arange(len(labels)), self.classes, 240))
 
 
-def enumerated(mi: MixupInference, x: Tensor) -> Tensor:
+def enumerated(mi: MixupInference, x: Images) -> Predictions:
     """The exact E_ps F(x~) [B, L] (Eq. 20): Algorithm 1 over every image of the pool, weighted by p_s, for a fixed ratio."""
     pool = mi.pool
     with torch.no_grad():
@@ -144,7 +145,7 @@ def enumerated(mi: MixupInference, x: Tensor) -> Tensor:
     return torch.stack(total)
 
 
-def components(mi: MixupInference, clean: Tensor, adversarial: Tensor, index: Tensor, draws: Draws) -> dict[str, Tensor]:
+def components(mi: MixupInference, clean: Images, adversarial: Images, index: Numbers, draws: Draws) -> dict[str, Predictions]:
     """What Eq. 4-17 are made of, measured: predictions [n, L], means over the draws of `mi` where x~ occurs (a fixed ratio).
 
     `F(x0)`, `F(x)`; with the partners drawn around the prediction at the adversarial x: `F(x~)`, `F(x~0)` (its clean

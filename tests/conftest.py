@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, tiny models trained once per session, CIFAR where it is at hand."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,8 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
 
-from milib import data, models, params, training
+CHECKED = [f"milib.{name}" for name in ("rng", "data", "models", "attacks", "defenses", "theory", "evaluation")]
+"""Modules whose annotated shapes are enforced while tests run."""
+with install_import_hook(CHECKED, "typechecker.check"):
+    for module in CHECKED:
+        importlib.import_module(module)
+
+from milib import data, models, params, training  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("milib", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])

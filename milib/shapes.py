@@ -1,0 +1,36 @@
+"""Shapes of public calls as annotations (jaxtyping): documentation at run time, enforced while tests run (tests/conftest.py).
+
+B: inputs. P: (input, draw) pairs. N: draws. L: classes. C, H, W: an image. n: images of a data set or a record. S: snapshots. The paper's
+symbols are explained in notebook 1.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "B C H W"]
+Snapshots = Float[Tensor, "B S C H W"]
+Numbers = Int[Tensor, "B"]
+"""A label, a prediction or an index per input."""
+Scores = Float[Tensor, "B"]
+Predictions = Float[Tensor, "B L"]
+"""Logits, log F or F."""
+EachDraw = Float[Tensor, "B N L"]
+
+PairImages = Float[Tensor, "P C H W"]
+PairNumbers = Int[Tensor, "P"]
+PairPredictions = Float[Tensor, "P L"]
+PairUniform = Float[Tensor, "P"]
+PairRatio = Float[Tensor, "P 1 1 1"]
+PairCrop = Float[Tensor, "P 3"]
+Random = Float[Tensor, "P {size}"]
+Starts = Float[Tensor, "P ..."]
+
+Scalar = Float[Tensor, ""]
+Bytes = UInt8[Tensor, "n C H W"]
+Whole = Int[Tensor, "n"]
+Crops = Float[Tensor, "B 3"]
+AnyImages = Shaped[Tensor, "B C H W"]
+Values = Shaped[np.ndarray, "n"]
+OtherValues = Shaped[np.ndarray, "m"]
+Points = Shaped[np.ndarray, "n 2"]

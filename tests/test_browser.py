@@ -1,0 +1,135 @@
+"""JupyterLab in a real browser: every notebook runs, sliders move pictures and numbers, equations are set, nothing leaves the machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")]
+NOTEBOOKS = "01_train_mixup 02_train_interpolated_at 03_theory 04_oblivious 05_detection 06_tradeoff 07_adaptive_attacks".split()
+RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
+# Milliseconds from the release of a control to the picture that is drawn for it.
+RELEASED = """() => new Promise(resolve => {
+  const picture = document.querySelector('.widget-image');
+  let released = null;
+  document.addEventListener('pointerup', () => { released = performance.now(); }, {once: true, capture: true});
+  new MutationObserver((_, observer) => { observer.disconnect();
+    picture.decode().then(() => resolve(performance.now() - released)); }).observe(picture, {attributes: true, attributeFilter: ['src']});
+})"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, root):
+    """JupyterLab's address. It works on a copy of the notebooks: what it saves by itself must not reach the project."""
+    home = tmp_path_factory.mktemp("lab")
+    shutil.copytree(root / "notebooks", home / "notebooks")
+    places = {"HOME": str(home), "MILIB_OUTPUTS": str(home / "outputs"), "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "run")}
+    options = ["--no-browser", "--allow-root", "--ServerApp.token=", "--ServerApp.port=0", f"--ServerApp.root_dir={home}"]
+    options += ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    environment = os.environ | places | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    with open(home / "server.log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], cwd=home, env=environment, stdout=log, stderr=log)
+    for _ in range(240):
+        found = list((home / "run").glob("jpserver-*.json"))
+        if found and found[0].read_text().endswith("}"):
+            break
+        assert server.poll() is None, (home / "server.log").read_text()
+        time.sleep(0.25)
+    yield json.loads(found[0].read_text())["url"]
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(lab, browser):
+    """opened(name): that notebook in a page of its own, all cells run. The page notes which hosts it asked."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1600})
+    page = context.new_page()
+    page.set_default_timeout(600_000)
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or ""))
+
+    def open_and_run(name: str):
+        page.goto(f"{lab}lab/tree/notebooks/{name}.ipynb?reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+        page.evaluate(RUN_ALL)
+        page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+        return page
+
+    yield open_and_run
+    assert hosts - {"", "127.0.0.1", "localhost"} == set()
+    context.close()
+
+
+def show(page, text: str) -> None:
+    """Scroll to the cell with this source."""
+    page.evaluate(
+        """text => { const panel = window.jupyterapp.shell.currentWidget.content;
+        panel.activeCellIndex = panel.widgets.findIndex(cell => cell.model.sharedModel.getSource().includes(text));
+        return panel.scrollToItem(panel.activeCellIndex, 'start'); }""",
+        text,
+    )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all_finishes_without_an_error_and_equations_are_set(opened, name):
+    page = opened(name)
+    code = [cell for cell in page.evaluate(CELLS) if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code)
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    show(page, "$$" if name != "06_tradeoff" else "$\\lambda$")
+    page.wait_for_selector(".jp-MarkdownOutput mjx-container", state="attached")
+    assert page.locator(".jp-MarkdownOutput mjx-merror").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "slider"),
+    [("03_theory", "explore.fig2", "lambda"), ("05_detection", "explore.inputs", "lambda"), ("05_detection", "explore.inputs", "epsilon")],
+)
+def test_a_slider_moves_the_picture_and_the_numbers(opened, name, cell, slider):
+    page = opened(name)
+    show(page, cell)
+    picture, numbers = page.locator(".widget-image"), page.locator(".widget-html pre")
+    handle = page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
+    handle.wait_for()
+    taken = []
+    for distance in (30, -60, 45, -20, 30):
+        before, text = picture.get_attribute("src"), numbers.inner_text()
+        place = handle.bounding_box()
+        x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+        page.evaluate(f"() => {{ window.taken = ({RELEASED})() }}")
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + distance, y, steps=4)
+        page.mouse.up()
+        taken.append(page.evaluate("() => window.taken"))
+        assert picture.get_attribute("src") != before and picture.evaluate("image => image.naturalWidth") > 300
+        page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=text)
+    print(f"{name}, {slider}: milliseconds from release to picture: {', '.join(f'{value:.0f}' for value in taken)}")
+
+
+def test_a_picked_point_is_shown(opened):
+    page = opened("06_tradeoff")
+    show(page, "explore.tradeoff")
+    before = page.locator(".widget-html pre").inner_text()
+    page.locator(".widget-select select").select_option(index=9)
+    page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=before)
