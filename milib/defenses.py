@@ -68,6 +68,7 @@ class Defense(nn.Module):
         super().__init__()
         self.classifier, self.draws, self.chunk, self.seed = classifier, draws, chunk, seed
         self.fixed: Draws | None = None
+        self.train(classifier.training)  # libraries ask
         self.reset()
 
     def reset(self) -> None:

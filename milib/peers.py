@@ -1,4 +1,4 @@
-"""What a user would pick instead of milib: attack libraries, and the plain loops a careful user writes. For the benchmark alone."""
+"""What a user would pick instead of milib: attack libraries, and the plain loops a careful user writes. For benchmark and tests."""
 
 from collections.abc import Callable, Iterator
 
@@ -47,10 +47,12 @@ def art(net: nn.Module, epsilon: float, step_size: float, steps: int) -> Attack:
     device = next(net.parameters()).device
 
     def attack(x: Tensor, y: Tensor) -> Tensor:
-        shape = tuple(x.shape[1:])
-        model = PyTorchClassifier(net, nn.CrossEntropyLoss(), shape, net.head.out_features, clip_values=(0, 1), device_type="gpu" if x.is_cuda else "cpu")
+        with torch.no_grad():
+            classes = net(x[:1]).shape[1]
+        shape, kind = tuple(x.shape[1:]), "gpu" if x.is_cuda else "cpu"
+        model = PyTorchClassifier(net, nn.CrossEntropyLoss(), shape, classes, clip_values=(0, 1), device_type=kind)
         options = {"eps": epsilon, "eps_step": step_size, "max_iter": steps, "batch_size": len(x), "verbose": False}
-        found = ProjectedGradientDescent(model, **options).generate(x.cpu().numpy(), np.eye(net.head.out_features, dtype=np.float32)[y.cpu().numpy()])
+        found = ProjectedGradientDescent(model, **options).generate(x.cpu().numpy(), np.eye(classes, dtype=np.float32)[y.cpu().numpy()])
         return torch.from_numpy(found).to(device)
 
     return attack

@@ -1,0 +1,52 @@
+"""Attack libraries run unchanged against every defence as a module: gradients flow through its draws, fresh at every call."""
+
+import pytest
+import torch
+
+from milib import attacks, defenses, params, peers
+from milib.rng import Draws
+
+SETTINGS = {
+    "none": {},
+    "gaussian_noise": {"sigma": 0.1},
+    "rotation": {"degrees": 20},
+    "xie": {"sizes": [6, 8]},
+    "guo": {"sizes": [6, 8]},
+    "mi_pl": {"ratio": 0.5},
+    "mi_ol": {"ratio": 0.5},
+    "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.2},
+}
+LIBRARIES = ("foolbox", "AutoAttack APGD", "ART")
+EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 10
+
+# foolbox imports a name that scipy is about to drop; ART converts arrays of one element.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+def test_every_defence_has_settings():
+    assert set(SETTINGS) == set(params.DEFENCES)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_library_attacks_a_defence_as_it_is(robust, pool, splits, name, library):
+    """The examples stay in the ball and fool the defence more than as much noise does."""
+    x, y = splits.test.pixels(slice(60)), splits.test.labels[:60]
+    defence = defenses.build(name, robust, pool, SETTINGS[name], draws=10, chunk=600)
+    found = peers.ATTACKS[library](defence, EPSILON, STEP_SIZE, STEPS)(x, y).detach()
+    assert (found - x).abs().max() <= EPSILON + 1e-5 and found.min() >= 0 and found.max() <= 1
+    noise = (x + EPSILON * torch.sign(torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))).clamp(0, 1)
+    attacked, noisy = ((defence.probabilities(images, Draws("libraries")).argmax(1) == y).float().mean() for images in (found, noise))
+    assert attacked < noisy, f"{name} under {library}: {attacked:.2f}, under noise {noisy:.2f}"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_agree_with_milib_on_the_bare_model(robust, splits, library):
+    """Exact for the libraries that take the same steps; APGD chooses its own, and is at most as weak."""
+    x, y = splits.test.pixels(slice(200)), splits.test.labels[:200]
+    ours = attacks.pgd(robust, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=[STEPS])[:, 0]
+    theirs = peers.ATTACKS[library](defenses.Undefended(robust), EPSILON, STEP_SIZE, STEPS)(x, y).detach()
+    guesses = [robust(images).argmax(1) for images in (ours, theirs)]
+    if library != "AutoAttack APGD":
+        assert (guesses[0] == guesses[1]).float().mean() >= 0.99
+    assert (guesses[1] == y).float().mean() <= (guesses[0] == y).float().mean() + 0.01
