@@ -59,7 +59,8 @@ class Explorer:
     def show(self) -> None:
         """In JupyterLab the controls with the picture; elsewhere the picture and its numbers."""
         if live():
-            display(widgets.VBox([widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"}), self.picture, self.numbers]))
+            controls = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
+            display(widgets.VBox([controls, self.picture, self.numbers], layout={"align_items": "flex-start"}))
         else:
             display(Image(self.picture.value))
             print(self.text)

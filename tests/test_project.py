@@ -3,9 +3,13 @@
 import csv
 import filecmp
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import pytest
+import torch
 import yaml
 
 from milib import params
@@ -64,3 +68,38 @@ def test_the_papers_settings():
         assert (settings.model, settings.schedule, settings.n_test) == ("resnet50", "step", 1000)
     assert params.load(ROOT / "params" / "c10.yaml").row("mixup", "gaussian_noise")["sigma"] == 0.02
     assert params.load(ROOT / "params" / "c100.yaml").row("interpolated_at", "guo")["sizes"] == [24, 32]
+
+
+def test_the_readmes_example_runs_on_a_model_of_ones_own(capsys):
+    """Its code block as printed, on a stranger's net: MI-OL is attacked and answers for every image."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    assert len(block.strip().splitlines()) <= 12
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 5
+    images = (torch.rand(200, 3, 8, 8, generator=draw) * 60 + 40 * labels[:, None, None, None]).to(torch.uint8)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()
+    exec(block, {"model": model, "images": images, "labels": labels})
+    printed = dict(line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert set(printed) == {"bare", "MI-OL"} and all(0 <= float(value) <= 1 for value in printed.values())
+
+
+@pytest.mark.slow
+def test_the_library_alone_needs_neither_jupyter_nor_snakemake(tmp_path):
+    """`pip install .` into an empty environment, then the README's example from an empty folder."""
+    installer = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    python = tmp_path / "env" / "bin" / "python"
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "milib", source / "milib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run([installer, "venv", "-q", "--python", sys.executable, str(tmp_path / "env")], check=True)
+    subprocess.run([installer, "pip", "install", "-q", "--python", str(python), "-c", str(ROOT / "constraints.txt"), str(source)], check=True)
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    net = "import torch\nmodel = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()\n"
+    net += "labels = torch.arange(200) % 5\nimages = torch.randint(0, 256, (200, 3, 8, 8)).to(torch.uint8)\n"
+    names = "milib", "milib.study", "milib.training", "milib.theory", "milib.figures", "milib.claims"
+    end = f"import importlib.util as found\nimport {', '.join(names)}\nassert '{tmp_path}' in milib.__file__\n"
+    end += "assert not [name for name in ('IPython', 'jupyterlab', 'snakemake', 'papermill') if found.find_spec(name)]\n"
+    done = subprocess.run([str(python), "-c", net + block + end], cwd=tmp_path / "env", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "MI-OL" in done.stdout

@@ -42,6 +42,14 @@ def test_every_notebook_at_the_papers_scale_made_tiny(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("run", ["c10_compact_seed1", "c100_compact"])
+def test_a_table_without_erm_and_at_asks_for_no_such_model(run, tmp_path):
+    done = papermill("04_oblivious", run, tmp_path, **TINY, model="small", pool="test")
+    assert done.returncode == 0, last_line(done)
+    assert {path.name.split("-")[0] for path in tmp_path.glob(f"outputs/{run}/checkpoints/*.safetensors")} == {"mixup", "interpolated_at"}
+
+
+@pytest.mark.slow
 def test_the_papers_net(tmp_path):
     done = papermill("04_oblivious", "c100", tmp_path, **TINY, pool="test")
     assert done.returncode == 0, last_line(done)
