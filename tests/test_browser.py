@@ -13,6 +13,8 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")]
 NOTEBOOKS = "01_train_mixup 02_train_interpolated_at 03_theory 04_oblivious 05_detection 06_tradeoff 07_adaptive_attacks".split()
+EXPLORERS = {"explore.fig2": "03_theory", "explore.inputs": "05_detection", "explore.tradeoff": "06_tradeoff"}
+SLIDERS = {"explore.fig2": ["lambda"], "explore.inputs": ["lambda", "epsilon", "PGD steps"], "explore.tradeoff": []}
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 # Milliseconds from the release of a control to the picture that is drawn for it.
@@ -89,30 +91,13 @@ def show(page, text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_run_all_finishes_without_an_error_and_equations_are_set(opened, name):
-    page = opened(name)
-    code = [cell for cell in page.evaluate(CELLS) if cell["cell_type"] == "code"]
-    assert all(cell["execution_count"] for cell in code)
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert not [output for output in outputs if output["output_type"] == "error"]
-    show(page, "$$" if name != "06_tradeoff" else "$\\lambda$")
-    page.wait_for_selector(".jp-MarkdownOutput mjx-container", state="attached")
-    assert page.locator(".jp-MarkdownOutput mjx-merror").count() == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "cell", "slider"),
-    [("03_theory", "explore.fig2", "lambda"), ("05_detection", "explore.inputs", "lambda"), ("05_detection", "explore.inputs", "epsilon")],
-)
-def test_a_slider_moves_the_picture_and_the_numbers(opened, name, cell, slider):
-    page = opened(name)
-    show(page, cell)
+def drag(page, slider: str, distances: tuple[int, ...]) -> list[float]:
+    """Drag a slider's handle by pixels, again and again: picture and numbers change. Milliseconds from each release to the picture."""
     picture, numbers = page.locator(".widget-image"), page.locator(".widget-html pre")
     handle = page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
     handle.wait_for()
     taken = []
-    for distance in (30, -60, 45, -20, 30):
+    for distance in distances:
         before, text = picture.get_attribute("src"), numbers.inner_text()
         place = handle.bounding_box()
         x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
@@ -124,12 +109,28 @@ def test_a_slider_moves_the_picture_and_the_numbers(opened, name, cell, slider):
         taken.append(page.evaluate("() => window.taken"))
         assert picture.get_attribute("src") != before and picture.evaluate("image => image.naturalWidth") > 300
         page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=text)
-    print(f"{name}, {slider}: milliseconds from release to picture: {', '.join(f'{value:.0f}' for value in taken)}")
+    return taken
 
 
-def test_a_picked_point_is_shown(opened):
-    page = opened("06_tradeoff")
-    show(page, "explore.tradeoff")
-    before = page.locator(".widget-html pre").inner_text()
-    page.locator(".widget-select select").select_option(index=9)
-    page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=before)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all_finishes_equations_are_set_and_sliders_move(opened, name):
+    page = opened(name)
+    code = [cell for cell in page.evaluate(CELLS) if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code)
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    show(page, "$$" if name != "06_tradeoff" else "$\\lambda$")
+    page.wait_for_selector(".jp-MarkdownOutput mjx-container", state="attached")
+    assert page.locator(".jp-MarkdownOutput mjx-merror").count() == 0
+    assert {cell["source"].split("(")[0] for cell in code if "explore." in cell["source"] and ".show()" in cell["source"]} == {
+        explorer for explorer, where in EXPLORERS.items() if where == name
+    }
+    for explorer in (explorer for explorer, where in EXPLORERS.items() if where == name):
+        show(page, f"{explorer}(")
+        for slider in SLIDERS[explorer]:
+            taken = drag(page, slider, (30, -60, 45, -20, 30))
+            print(f"{name}, {slider}: milliseconds from release to picture: {', '.join(f'{value:.0f}' for value in taken)}")
+    if name == "06_tradeoff":
+        before = page.locator(".widget-html pre").inner_text()
+        page.locator(".widget-select select").select_option(index=9)
+        page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=before)
