@@ -133,9 +133,9 @@ class Study:
         )
 
     def varied(self, **changes) -> "Study":
-        """The study with some parameters changed; its records lie beside this one's."""
+        """The study with parameters changed that decide neither data nor models: it shares both, and its records lie beside this one's."""
         other = Study(dataclasses.replace(self.params, **changes), self.notebook)
-        other.store = self.store
+        other.store, other.splits, other.model = self.store, self.splits, self.model
         return other
 
     @cached_property
