@@ -10,9 +10,14 @@ from milib.models import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairNumbers, PairPredictions, Scalar, Snapshots, Starts
 
-ADAPTIVE = ("eq24", "mean_ce", "as_published")
-"""eq24: Eq. 24 for the scalar -F_y, fresh draws each step. mean_ce: the draws' mean cross-entropy on y, fresh draws each
-step. as_published: the authors' code, which attacks the mixed images themselves and adds the mean perturbation to x."""
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "eq24": lambda logits, label: -logits.softmax(1).gather(1, label[:, None]).sum(),
+    "mean_ce": lambda logits, label: F.cross_entropy(logits, label, reduction="sum"),
+}
+"""What an adaptive attack ascends at every step with fresh draws: a sum over draws of logits [P, L] and labels [P]. eq24: Eq. 24 for
+the scalar -F_y. mean_ce: the cross-entropy on y. A new adaptive attack is a line here."""
+ADAPTIVE = (*LOSSES, "as_published")
+"""as_published: the authors' code, which attacks the mixed images themselves and adds the mean perturbation to x."""
 
 
 def random_start(draws: Draws, index: PairNumbers, draw: PairNumbers, shape: torch.Size, epsilon: float) -> Starts:
@@ -70,13 +75,12 @@ def pgd(
 
 
 def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targeted: bool) -> Scalar:
-    """What the attack ascends, summed over draws: -F_y (`eq24`) or the cross-entropy on y (`mean_ce`); sign turned for a target.
+    """A loss of LOSSES, its sign turned for a target.
 
     Eq. 24 names no scalar. The sign of the gradient of -F_MI,y is that of -log F_MI,y end to end (Eq. 20-23): the factor
     1 / F_MI,y is positive.
     """
-    confidence = logits.softmax(1).gather(1, label[:, None])
-    loss = -confidence.sum() if variant == "eq24" else F.cross_entropy(logits, label, reduction="sum")
+    loss = LOSSES[variant](logits, label)
     return -loss if targeted else loss
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from milib import artifacts, figures, measures, models, study
+from milib import artifacts, figures, measures, models
 from milib.contenders import CONTENDERS, Setting, Sizes, timed
+from milib.machine import keep_freed_memory
 from milib.params import project_root
 
 
@@ -27,7 +28,7 @@ def contend(name: str, sizes: Sizes, pipe) -> None:
     """A contender's process: ready, then one timed call for each message, until None comes. Sends text where it cannot run."""
     try:
         if not name.startswith("pgd ") or name.startswith("pgd milib"):
-            study.keep_freed_memory()  # as in every run of the study
+            keep_freed_memory()  # as in every run of the study
         setting = Setting(sizes)
         function = CONTENDERS[name](setting)
         function()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from milib import evaluation, theory
 from milib.artifacts import source_digest
-from milib.experiments import BASELINES, PRIMARY
+from milib.experiments import BASELINES, MI, PRIMARY
 from milib.params import digest, project_root, read_table
 from milib.study import Study
 from milib.tables import TableRow
@@ -100,7 +100,7 @@ def dominates(evidence: dict, model: str) -> list[Comparison]:
     """For each baseline setting: the most robust MI setting at least as clean (less a point) minus that setting; -1 where none is."""
     cells: dict[bool, list] = {True: [], False: []}
     for (name, defence), record in evidence["tradeoff"].items():
-        if name == model:
+        if name == model and defence in (*MI, *BASELINES):
             for setting, cell in zip(record["settings"], record["cells"], strict=True):
                 accuracy = [evaluation.correct(cell[column], record["labels"]) for column in ("clean", PRIMARY)]
                 cells[defence in BASELINES].append((f"{defence} {setting}", *accuracy))

@@ -1,9 +1,10 @@
 """Keep a finished run as evidence: `python -m milib.curate RUN` copies what its notebooks last used to outputs/reference/RUN.
 
-It then writes outputs/reference/FINDINGS.md anew, from the records of all runs that lie there.
+It then writes outputs/reference/FINDINGS.md and the README's overview anew, from the records of all runs that lie there.
 """
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -99,32 +100,42 @@ def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
             yield ""
 
 
-def findings(reference: Path) -> str:
-    """FINDINGS.md: every claim with its verdict on each scale, then each scale by itself."""
+def overview(reference: Path) -> str:
+    """Every claim with its verdict on each scale: a Markdown table."""
     runs = {name: claims for name in SCALES if (claims := judged(reference / name))}
     if not runs:
-        return "# What the study found\n\nNo run on CIFAR has been curated yet.\n"
-    table = params.read_table(params.project_root() / "params" / "claims.yaml")
-    lines = [
-        "# What the study found\n",
-        "Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.",
-    ]
-    lines += ["Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.\n"]
-    lines += ["| claim | where the paper says so | " + " | ".join(f"`{name}`" for name in runs) + " |"]
-    lines += ["|---" * (2 + len(runs)) + "|"]
-    for claim in table:
+        return "No run on CIFAR has been curated yet."
+    lines = ["| claim | where the paper says so | " + " | ".join(f"`{name}`" for name in runs) + " |", "|---" * (2 + len(runs)) + "|"]
+    for claim in params.read_table(params.project_root() / "params" / "claims.yaml"):
         cells = [runs[name].get(claim["id"], {"verdict": "not measured"})["verdict"] for name in runs]
         lines.append("| " + " | ".join([claim["statement"], claim["source"], *cells]) + " |")
-    lines.append("")
-    return "\n".join([*lines, *(line for name, claims in runs.items() for line in told(name, claims))]).rstrip() + "\n"
+    return "\n".join(lines)
+
+
+def findings(reference: Path) -> str:
+    """FINDINGS.md: the overview, then each scale by itself."""
+    head = """# What the study found
+
+Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.
+Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
+"""
+    runs = (line for name in SCALES if (claims := judged(reference / name)) for line in told(name, claims))
+    return "\n".join([head, overview(reference), "", *runs]).rstrip() + "\n"
+
+
+def readme(text: str, reference: Path) -> str:
+    """The README with the overview between its two marks."""
+    return re.sub(r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)", lambda _: overview(reference) + "\n", text, flags=re.S)
 
 
 def main(arguments: list[str]) -> None:
-    """The command line. Without a run it writes FINDINGS.md alone. Raises StudyError."""
-    reference = params.project_root() / "outputs" / "reference"
+    """The command line. Without a run it writes FINDINGS.md and the README's overview alone. Raises StudyError."""
+    root = params.project_root()
+    reference = root / "outputs" / "reference"
     for run in arguments:
         curate(params.outputs_root() / run, reference / run)
     artifacts.write_atomic(reference / "FINDINGS.md", findings(reference).encode())
+    artifacts.write_atomic(root / "README.md", readme((root / "README.md").read_text(), reference).encode())
     print(json.dumps({"curated": arguments, "findings": "outputs/reference/FINDINGS.md"}))
 
 

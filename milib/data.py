@@ -2,8 +2,9 @@
 
 import contextlib
 import io
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from milib import rng
 from milib.errors import StudyError
-from milib.params import Params, project_root
 from milib.shapes import AnyImages, Bytes, Crops, PairCrop, PairImages, PairNumbers, PairUniform, Whole
 
 DIGITS_TEST = 397
@@ -51,7 +51,7 @@ class Splits:
     test: Dataset
 
 
-def _digits() -> tuple[tuple, tuple, int]:
+def _digits(_root: Path, _classes: int) -> tuple[tuple, tuple, int]:
     source = load_digits()
     images = source.images.astype(np.uint8)[:, None]
     order = rng.generator("digits", "split").permutation(len(images))
@@ -59,7 +59,7 @@ def _digits() -> tuple[tuple, tuple, int]:
     return (images[train], source.target[train]), (images[test], source.target[test]), 16
 
 
-def _generated(classes: int) -> tuple[tuple, tuple, int]:
+def _generated(_root: Path, classes: int) -> tuple[tuple, tuple, int]:
     """Images of CIFAR's shape: a smooth pattern per class, shifted and covered with noise."""
     draw = rng.generator("generated", classes)
     patterns = torch.nn.functional.interpolate(torch.from_numpy(draw.random((classes, 3, 4, 4))), size=32, mode="bilinear")
@@ -72,14 +72,8 @@ def _generated(classes: int) -> tuple[tuple, tuple, int]:
     return both[0], both[1], 255
 
 
-def data_root(params: Params) -> Path:
-    """Where the CIFAR files lie: the parameter, else $MILIB_DATA, else ./data at the project root."""
-    return Path(params.data_root or os.environ.get("MILIB_DATA") or project_root() / "data")
-
-
-def _cifar(params: Params) -> tuple[tuple, tuple, int]:
-    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[params.data]
-    root, both = data_root(params), []
+def _cifar(kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int) -> tuple[tuple, tuple, int]:
+    both = []
     for train in (True, False):
         try:
             source = kind(root, train=train)
@@ -89,39 +83,55 @@ def _cifar(params: Params) -> tuple[tuple, tuple, int]:
                     source = kind(root, train=train, download=True)
             except Exception as error:
                 raise StudyError(
-                    f"run '{params.run}': {kind.url.rsplit('/', 1)[1]} is not in {root} and could not be downloaded ({type(error).__name__}): "
+                    f"{kind.url.rsplit('/', 1)[1]} is not in {root} and could not be downloaded ({type(error).__name__}): "
                     f"put the folder {kind.base_folder}/ of the official python version there, or set data_root or $MILIB_DATA to where it lies"
                 ) from None
         both.append((source.data.transpose(0, 3, 1, 2), np.array(source.targets)))
     return both[0], both[1], 255
 
 
-def load(params: Params, device: torch.device) -> Splits:
-    """The run's data on `device`. The split depends on the data set alone, not on the seed. Raises StudyError."""
-    sources = {"digits": _digits, "generated": lambda: _generated(params.classes)}
-    train, test, peak = sources.get(params.data, lambda: _cifar(params))()
+@dataclass(frozen=True)
+class Source:
+    """A data set. about: a sentence (HTML) for reports; read(root, classes): training and test part, each images uint8 [n, C, H, W]
+    and labels [n], and the pixel value that is white."""
+
+    about: str
+    read: Callable[[Path, int], tuple[tuple, tuple, int]]
+
+
+SOURCES = {
+    "digits": Source("The data are scikit-learn's digits (8x8 pixels): <strong>a rehearsal, never evidence about the paper</strong>.", _digits),
+    "cifar10": Source("The data are CIFAR-10.", partial(_cifar, torchvision.datasets.CIFAR10)),
+    "cifar100": Source("The data are CIFAR-100.", partial(_cifar, torchvision.datasets.CIFAR100)),
+    "generated": Source("The data are images made from random numbers: <strong>a test of the code, evidence of nothing</strong>.", _generated),
+}
+"""Every data set a run can name. A new one is a reader and a line here."""
+
+
+def load(name: str, *, classes: int, n_train: int, n_heldout: int, root: Path, device: torch.device) -> Splits:
+    """A data set of SOURCES on `device`: `n_heldout` images held out, `n_train` of the others (0: all) for training.
+
+    root: where files lie. The split depends on the data set alone, not on a seed. Raises StudyError.
+    """
+    train, test, peak = SOURCES[name].read(root, classes)
     found = int(train[1].max()) + 1
-    if found != params.classes:
-        raise StudyError(f"run '{params.run}': classes is {params.classes}, but {params.data} has {found}: set classes to {found}")
+    if found != classes:
+        raise StudyError(f"classes is {classes}, but {name} has {found}: set classes to {found}")
     train, test = (
         Dataset(
             torch.from_numpy(np.ascontiguousarray(images)).to(device),
             torch.from_numpy(labels).long().to(device),
             torch.arange(len(labels), device=device),
-            params.classes,
+            classes,
             peak,
         )
         for images, labels in (train, test)
     )
-    for name, size, limit in (("n_heldout", params.n_heldout, len(train) - params.classes), ("n_train", params.n_train, len(train) - params.n_heldout)):
+    for key, size, limit in (("n_heldout", n_heldout, len(train) - classes), ("n_train", n_train, len(train) - n_heldout)):
         if size > limit:
-            raise StudyError(f"run '{params.run}': {name} is {size}: it must lie between 0 and {limit} on {params.data}")
-    for name in ("n_test", "n_theory", "n_adaptive"):
-        if getattr(params, name) > len(test):
-            raise StudyError(f"run '{params.run}': {name} is {getattr(params, name)}: it must lie between 2 and {len(test)} on {params.data}")
-    order = torch.from_numpy(rng.generator(params.data, "held out").permutation(len(train))).to(device)
-    kept = order[params.n_heldout :][: params.n_train or None]
-    return Splits(train.take(kept), train.take(order[: params.n_heldout]), test)
+            raise StudyError(f"{key} is {size}: it must lie between 0 and {limit} on {name}")
+    order = torch.from_numpy(rng.generator(name, "held out").permutation(len(train))).to(device)
+    return Splits(train.take(order[n_heldout:][: n_train or None]), train.take(order[:n_heldout]), test)
 
 
 def augment(images: AnyImages, uniform: Crops) -> AnyImages:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -274,15 +275,47 @@ class RandomCropResize(_Crop):
         return self.rounded(_sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A defence as parameter files, tables and figures know it.
+
+    settings: its parameters and the range of each; whole limits mean a range [least, most] of whole numbers. The last one is what 04
+    matches and 06 sweeps. make(classifier, pool, **settings, **options): the module.
+    """
+
+    title: str
+    colour: str
+    settings: dict[str, tuple[float, float]]
+    make: Callable[..., Defense]
+
+
+def _poolless(kind: type[Defense]) -> Callable[..., Defense]:
+    return lambda classifier, _pool, **options: kind(classifier, **options)
+
+
+def _mixing(mode: str) -> Callable[..., Defense]:
+    return lambda classifier, pool, **options: MixupInference(classifier, pool, mode, **options)
+
+
+def _combined(classifier: nn.Module, pool: SamplePool, ratio_pl: float, ratio_ol: float, threshold: float, **options) -> MICombined:
+    ratios = {"pl": ratio_pl, "ol": ratio_ol}
+    return MICombined(*(MixupInference(classifier, pool, mode, ratio, **options) for mode, ratio in ratios.items()), threshold)
+
+
+UNIT = (0.0, 1.0)
+DEFENCES = {  # Okabe and Ito's colours, told apart by every kind of colour vision
+    "none": Kind("no defence", "#000000", {}, _poolless(Undefended)),
+    "gaussian_noise": Kind("Gaussian noise", "#009E73", {"sigma": UNIT}, _poolless(GaussianNoise)),
+    "rotation": Kind("Random rotation", "#E69F00", {"degrees": (0.0, 180.0)}, _poolless(RandomRotation)),
+    "xie": Kind("Xie et al. (2018)", "#56B4E9", {"sizes": (1, 32)}, _poolless(RandomPadding)),
+    "guo": Kind("Guo et al. (2018)", "#999933", {"sizes": (1, 32)}, _poolless(RandomCropResize)),
+    "mi_pl": Kind("MI-PL", "#0072B2", {"ratio": UNIT}, _mixing("pl")),
+    "mi_ol": Kind("MI-OL", "#D55E00", {"ratio": UNIT}, _mixing("ol")),
+    "mi_combined": Kind("MI-Combined", "#CC79A7", {"ratio_pl": UNIT, "ratio_ol": UNIT, "threshold": (-1.0, 1.0)}, _combined),
+}
+"""Every defence a run's rows can name. A new one is a class above and a line here."""
+
+
 def build(name: str, classifier: nn.Module, pool: SamplePool | None, settings: dict, **options) -> Defense:
-    """The defence of a table row: a name of milib.params.DEFENCES and its parameters. pool: p_s, which MI alone needs."""
-    if name == "none":
-        return Undefended(classifier, **options)
-    if name in ("mi_pl", "mi_ol"):
-        return MixupInference(classifier, pool, name[3:], settings["ratio"], **options)
-    if name == "mi_combined":
-        pl = MixupInference(classifier, pool, "pl", settings["ratio_pl"], **options)
-        ol = MixupInference(classifier, pool, "ol", settings["ratio_ol"], **options)
-        return MICombined(pl, ol, settings["threshold"])
-    kinds = {"gaussian_noise": GaussianNoise, "rotation": RandomRotation, "xie": RandomPadding, "guo": RandomCropResize}
-    return kinds[name](classifier, **settings, **options)
+    """The defence of a table row: a name of DEFENCES and its parameters. pool: p_s, which MI alone needs."""
+    return DEFENCES[name].make(classifier, pool, **settings, **options)

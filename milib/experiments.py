@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from milib import attacks, defenses, models, rng, theory
-from milib.params import DEFENCES
 from milib.study import Points, Study, settings_of
 
+MI = ("mi_pl", "mi_ol", "mi_combined")
 BASELINES = ("gaussian_noise", "rotation", "xie", "guo")
 PRIMARY = "untargeted_pgd10"
 """The attack of 03, 05, 06 and 07: untargeted PGD-10."""
@@ -57,7 +57,7 @@ def linearity(study: Study, name: str) -> dict:
                 distance[kind].append((mixed - ratio * ends - (1 - ratio) * ends[other]).abs().sum(1) / 2)
         return {"ratios": ratios} | {kind: torch.stack(values, 1).cpu().double().numpy().round(5).tolist() for kind, values in distance.items()}
 
-    return study.store.record(f"linearity-{name}", study.identity(name, n=run.n_test, ratios=ratios), compute)
+    return study.record(f"linearity-{name}", name, study.identity(name, n=run.n_test, ratios=ratios), compute, run.n_test * (1 + len(ratios)))
 
 
 def summary_rows(study: Study, name: str) -> dict[str, dict]:
@@ -80,7 +80,8 @@ def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
         found = theory.components(mi, points.x, adversarial, points.index, _draws(study, "theory"))
         return _points(points) | {key: value.cpu().double().numpy().round(6).tolist() for key, value in found.items()}
 
-    return study.store.record(f"components-{name}-{mode}-{ratio}", study.identity(name, "attack", "draws", mode=mode, ratio=ratio, n=run.n_theory), compute)
+    identity = study.identity(name, "attack", "draws", mode=mode, ratio=ratio, n=run.n_theory)
+    return study.record(f"components-{name}-{mode}-{ratio}", name, identity, compute, 2 * run.n_theory * run.draws, cost=2)
 
 
 def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 10) -> dict:
@@ -95,7 +96,8 @@ def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[i
         errors = [(each[:, :, :count].mean(2) - exact).square().sum(2).mean().sqrt().item() for count in counts]
         return {"counts": counts, "errors": errors, "pool": len(study.pool.data)}
 
-    return study.store.record(f"monte-carlo-{name}-{mode}", study.identity(name, "draws", mode=mode, ratio=ratio, counts=counts, sets=sets, n=n), compute)
+    identity = study.identity(name, "draws", mode=mode, ratio=ratio, counts=counts, sets=sets, n=n)
+    return study.record(f"monte-carlo-{name}-{mode}", name, identity, compute, n * (len(study.splits.train) + sets * max(counts)))
 
 
 # 04
@@ -105,20 +107,21 @@ def score(study: Study, row: dict, which: list[str]) -> dict:
     """One row of Table 2 or 3: per-example predictions for each column; `draw_sets` sets for clean and the first PGD columns."""
     run, name = study.params, row["model"]
     first = {"clean", *(f"{mode}_pgd{run.steps[0]}" for mode in ("untargeted", "targeted"))}
+    sets = {column: run.draw_sets if column in first and row["defence"] != "none" else 1 for column in which}
 
     def compute() -> dict:
         points, defence = study.points(run.n_test), study.defence(row)
         cells = {}
         for column in which:
             x, base = study.batch(name, column, run.n_test), study.base(name, column, run.n_test)
-            sets = run.draw_sets if column in first and row["defence"] != "none" else 1
-            cells[column] = _cell([defence.probabilities(x, _draws(study, "score", k), points.index, base) for k in range(sets)], points.y)
+            cells[column] = _cell([defence.probabilities(x, _draws(study, "score", k), points.index, base) for k in range(sets[column])], points.y)
         return _points(points) | {"row": row, "cells": cells}
 
     uses, options = ["attack"], {"row": row, "columns": which, "n": run.n_test}
     if row["defence"] != "none":
         uses, options = ["attack", "draws"], options | {"sets": run.draw_sets}
-    return study.store.record(f"score-{name}-{row['defence']}", study.identity(name, *uses, **options), compute)
+    images = run.n_test * sum(sets.values()) * (1 if row["defence"] == "none" else run.draws)
+    return study.record(f"score-{name}-{row['defence']}", name, study.identity(name, *uses, **options), compute, images)
 
 
 def reference_row(study: Study, model: str) -> dict:
@@ -128,33 +131,32 @@ def reference_row(study: Study, model: str) -> dict:
 
 def heldout_clean(study: Study, row: dict) -> float:
     """Clean accuracy of a row on the held-out images, at most MATCHING_DRAWS draws: what parameters are chosen by."""
-    draws = min(MATCHING_DRAWS, study.params.draws)
+    draws, name, count = min(MATCHING_DRAWS, study.params.draws), row["model"], study.params.n_heldout
 
     def compute() -> dict:
-        points = study.points(study.params.n_heldout, "heldout")
+        points = study.points(count, "heldout")
         found = study.defence(row, draws).probabilities(points.x, _draws(study, "held out"), points.index)
         return {"accuracy": (found.argmax(1) == points.y).double().mean().item()}
 
-    identity = study.identity(row["model"], "draws", row=row, draws=draws)
-    return study.store.record(f"heldout-{row['model']}-{row['defence']}", identity, compute)["accuracy"]
+    return study.record(f"heldout-{name}-{row['defence']}", name, study.identity(name, "draws", row=row, draws=draws), compute, count * draws)["accuracy"]
 
 
 def grid(study: Study, row: dict) -> list[dict]:
-    """The candidates of a row's defence: the row with each value of the printed grid in its main parameter."""
-    key = DEFENCES[row["defence"]][-1]
-    return [row | {key: list(v) if isinstance(v, tuple) else v} for v in getattr(study.params, f"grid_{row['defence']}")]
+    """The candidates of a row's defence: the row with each value of the printed grid in its last parameter."""
+    key = list(defenses.DEFENCES[row["defence"]].settings)[-1]
+    return [row | {key: value} for value in study.params.grids.get(row["defence"], ())]
 
 
 def matched_rows(study: Study) -> list[dict]:
     """The table's rows with their parameters: as given, or (`match_clean`) chosen on held-out images, the same way for all.
 
-    Bare models and the MI-OL rows of mixup-trained models keep theirs; every other row takes the value of its grid whose
+    Bare models, the MI-OL rows of mixup-trained models and defences without a grid keep theirs; every other row takes the value of its grid whose
     held-out clean accuracy is nearest to that MI-OL row's, the last such value at a tie. Each entry: row, target, heldout.
     """
     found = []
     for row in study.params.rows:
         reference = reference_row(study, row["model"])
-        fixed = row["defence"] == "none" or (row["defence"] == "mi_ol" and row["model"] == reference["model"])
+        fixed = row["defence"] not in study.params.grids or (row["defence"] == "mi_ol" and row["model"] == reference["model"])
         entry = {"row": row, "target": None, "heldout": None}
         if study.params.match_clean and not fixed:
             target = heldout_clean(study, reference)
@@ -189,18 +191,20 @@ def detection(study: Study, name: str) -> dict:
             found[column] = {"predictions": base.argmax(1).tolist()} | {k: v.cpu().double().numpy().round(6).tolist() for k, v in scores.items()}
         return _points(points) | {"scores": found, "ratio": ratio}
 
-    return study.store.record(f"detection-{name}", study.identity(name, "attack", "draws", ratio=ratio, n=run.n_test), compute)
+    identity = study.identity(name, "attack", "draws", ratio=ratio, n=run.n_test)
+    return study.record(f"detection-{name}", name, identity, compute, 2 * len(ratio) * run.n_test * run.draws)
 
 
 # 06
 
 
 def families(study: Study, model: str) -> list[dict]:
-    """One row per defence for 06: those of the model's table, and MI-Combined with its MI rows' ratios where it has none."""
+    """One row per defence with a grid for 06: those of the model's table, and MI-Combined with its MI rows' ratios where it has none."""
     pl, ol = (study.params.row(model, defence)["ratio"] for defence in ("mi_pl", "mi_ol"))
     combined = {"model": model, "defence": "mi_combined", "ratio_pl": pl, "ratio_ol": ol, "threshold": 0.2}
-    rows = {row["defence"]: row for row in reversed(study.params.rows) if row["model"] == model}
-    return [rows.get(defence, combined) for defence in ("mi_pl", "mi_ol", "mi_combined", *BASELINES)]
+    rows = {"mi_combined": combined} | {row["defence"]: row for row in reversed(study.params.rows) if row["model"] == model}
+    order = (*MI, *(name for name in study.params.grids if name not in MI))
+    return [rows[defence] for defence in order if defence in rows and defence in study.params.grids]
 
 
 def tradeoff(study: Study, row: dict) -> dict:
@@ -227,7 +231,8 @@ def tradeoff(study: Study, row: dict) -> dict:
         return _points(points) | {"settings": [settings_of(c) for c in candidates], "cells": cells}
 
     identity = study.identity(name, "attack", "draws", candidates=candidates, n=run.n_test)
-    return study.store.record(f"tradeoff-{name}-{row['defence']}", identity, compute)
+    passes = 2 if row["defence"] == "mi_combined" else len(candidates)
+    return study.record(f"tradeoff-{name}-{row['defence']}", name, identity, compute, 2 * passes * run.n_test * run.draws)
 
 
 # 07
@@ -261,4 +266,5 @@ def adaptive(study: Study, name: str, variant: str, samples: int) -> dict:
         return _points(points) | {"cell": _cell([defended], points.y), "distance": distance}
 
     options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive}
-    return study.store.record(f"adaptive-{name}-{variant}-{samples}", study.identity(name, "attack", "draws", **options), compute)
+    images = run.n_adaptive * (run.steps[0] * (samples + 1) + run.draws)
+    return study.record(f"adaptive-{name}-{variant}-{samples}", name, study.identity(name, "attack", "draws", **options), compute, images, cost=2)

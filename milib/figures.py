@@ -1,5 +1,6 @@
 """Every figure of the study, from records: matplotlib only, one look, the same colour for the same thing everywhere."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,21 +11,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from milib import artifacts, evaluation, theory
+from milib.attacks import ADAPTIVE
+from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY
 from milib.study import Study
 from milib.tables import NAMES, TableRow, tradeoff_points
 
-# Okabe and Ito's colours, told apart by every kind of colour vision.
-COLOURS = {
-    "none": "#000000",
+COLOURS = {name: kind.colour for name, kind in DEFENCES.items()} | {
     "confidence": "#000000",
-    "mi_pl": "#0072B2",
-    "mi_ol": "#D55E00",
-    "mi_combined": "#CC79A7",
-    "gaussian_noise": "#009E73",
-    "rotation": "#E69F00",
-    "xie": "#56B4E9",
-    "guo": "#999933",
     "erm": "#999999",
     "mixup": "#0072B2",
     "at": "#E69F00",
@@ -255,7 +249,7 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
     """Fig. 4: accuracy under adaptive PGD against the adaptive samples, a panel per model; dashed: the model without MI-OL."""
     names = list(dict.fromkeys(name for name, _, _ in records))
     figure, axes = panels(1, len(names), 4.0, 3.0, sharey=True)
-    styles = {"eq24": ("#D55E00", "o-"), "mean_ce": ("#0072B2", "s-"), "as_published": ("#009E73", "^-")}
+    styles = dict(zip(ADAPTIVE, itertools.cycle([("#D55E00", "o-"), ("#0072B2", "s-"), ("#009E73", "^-"), ("#CC79A7", "D-")]), strict=False))
     for axis, name in zip(axes[0], names, strict=True):
         for variant, (colour, style) in styles.items():
             chosen = {samples: record for (model, kind, samples), record in records.items() if (model, kind) == (name, variant)}

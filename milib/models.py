@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from milib import progress
 from milib.shapes import Images, Predictions
 
 
@@ -160,6 +161,7 @@ def pieces(chunk: int, *inputs: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         if missing:
             found = [torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])]) for piece in found]
         yield start, found
+        progress.tick(chunk - missing)
 
 
 def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:

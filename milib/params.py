@@ -1,6 +1,7 @@
 """One flat, validated, frozen description of a run, from YAML plus overrides."""
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -13,18 +14,10 @@ from pathlib import Path
 
 import yaml
 
+from milib.data import SOURCES
+from milib.defenses import DEFENCES
 from milib.errors import StudyError
 
-DEFENCES = {  # defence -> its parameters; Tables 4 and 5 are rows of (model, defence, parameters)
-    "none": (),
-    "gaussian_noise": ("sigma",),
-    "rotation": ("degrees",),
-    "xie": ("sizes",),
-    "guo": ("sizes",),
-    "mi_pl": ("ratio",),
-    "mi_ol": ("ratio",),
-    "mi_combined": ("ratio_pl", "ratio_ol", "threshold"),
-}
 MODELS = ("erm", "mixup", "at", "interpolated_at", "manifold_mixup", "matched_mixup", "long_mixup")
 MARK = "# The run's parameters"
 """First words of the notebooks' parameters cell; papermill's own cell begins with INJECTED."""
@@ -42,7 +35,7 @@ class Params:
     run: str = _key("name of the run: outputs/<run>")
     paper_table: str = _key("table of the paper to show beside", choices=("table2_cifar10", "table3_cifar100"))
     seed: int = _key("seed of training, attacks and draws", 0, 2**31)
-    data: str = _key("data set", choices=("digits", "cifar10", "cifar100", "generated"))
+    data: str = _key("data set", choices=tuple(SOURCES))
     data_root: str = _key("folder of the CIFAR files; empty: $MILIB_DATA, else ./data at the project root")
     classes: int = _key("number of classes L", 3, 1000)
     n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
@@ -80,13 +73,7 @@ class Params:
     pool: str = _key("sample pool p_s: training images, or test images as published", choices=("train", "test"))
     rows: list[dict] = _key("Table 2 or 3: model, defence and its parameters")
     match_clean: bool = _key("choose baselines' parameters on held-out images at MI-OL's clean accuracy")
-    grid_gaussian_noise: list[float] = _key("sigma", 0, 1)
-    grid_rotation: list[float] = _key("degrees: uniform in [-d, d]", 0, 180)
-    grid_xie: list[list[int]] = _key("crop sizes [least, most]", 1, 32)
-    grid_guo: list[list[int]] = _key("crop sizes [least, most]", 1, 32)
-    grid_mi_pl: list[float] = _key("mixup ratio", 0, 1)
-    grid_mi_ol: list[float] = _key("mixup ratio", 0, 1)
-    grid_mi_combined: list[float] = _key("detection threshold", -1, 1)
+    grids: dict = _key("defence -> values of its last parameter: what 04 chooses from and 06 sweeps; an override replaces all")
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
     fig5_epsilon: float = _key("radius of Fig. 5", 0, 1)
@@ -117,8 +104,10 @@ def _number(where: str, value, kind: type):
 def _value(where: str, value, kind, meta: dict):
     """`value` as `kind`, inside the range of `meta`. Raises StudyError naming key, value and range."""
     origin = getattr(kind, "__origin__", None)
+    if isinstance(value, str) and value and (origin is list or kind is dict):
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`
     if origin is list:
-        value = yaml.safe_load(value) if isinstance(value, str) else value  # `-p steps "[10, 50]"`
         if not isinstance(value, list | tuple) or not value:
             raise StudyError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
         return tuple(_value(where, item, kind.__args__[0], meta) for item in value)
@@ -144,9 +133,16 @@ def _unknown(run: str, what: str, name: str, valid) -> StudyError:
     return StudyError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near[0]}'")
 
 
-def _check_range(where: str, value: tuple) -> None:
-    if len(value) != 2 or value[0] > value[1]:
-        raise StudyError(f"{where} is {list(value)}: write [least, most]")
+def _setting(where: str, value, limits: tuple):
+    """A parameter of a defence: a number, or a range [least, most], inside the limits of its Kind. Raises StudyError."""
+    low, high = limits
+    kind = list[int] if isinstance(low, int) else list[float] if isinstance(value, list | tuple) else float
+    checked = _value(where, value, kind, {"low": low, "high": high, "choices": None})
+    if not isinstance(checked, tuple):
+        return checked
+    if len(checked) != 2 or checked[0] > checked[1]:
+        raise StudyError(f"{where} is {list(checked)}: write [least, most]")
+    return list(checked)
 
 
 def _check_row(run: str, position: int, row: Mapping) -> dict:
@@ -158,20 +154,23 @@ def _check_row(run: str, position: int, row: Mapping) -> dict:
         raise _unknown(run, "model", str(row["model"]), MODELS)
     if row["defence"] not in DEFENCES:
         raise _unknown(run, "defence", str(row["defence"]), DEFENCES)
-    wanted = DEFENCES[row["defence"]]
+    wanted = DEFENCES[row["defence"]].settings
     for name in set(row) - {"model", "defence", *wanted}:
         raise _unknown(run, f"key in rows[{position}]", name, ("model", "defence", *wanted))
-    checked = dict(row)
     for name in wanted:
         if name not in row:
             raise StudyError(f"{where} ({row['model']} + {row['defence']}) lacks '{name}'")
-        meta = {"low": -1 if name == "threshold" else 0, "high": {"sizes": 32, "degrees": 180}.get(name, 1), "choices": None}
-        kind = list[int] if name == "sizes" else list[float] if isinstance(row[name], list) else float
-        value = _value(f"{where}: {name}", row[name], kind, meta)
-        if isinstance(value, tuple):
-            _check_range(f"{where}: {name}", value)
-        checked[name] = list(value) if isinstance(value, tuple) else value
-    return checked
+    return dict(row) | {name: _setting(f"{where}: {name}", row[name], limits) for name, limits in wanted.items()}
+
+
+def _check_grid(run: str, defence: str, values) -> list:
+    where = f"run '{run}': grids: {defence}"
+    if not getattr(DEFENCES.get(defence), "settings", None):
+        raise _unknown(run, "defence in grids", str(defence), [name for name, kind in DEFENCES.items() if kind.settings])
+    if not isinstance(values, list | tuple) or not values:
+        raise StudyError(f"{where} is {values!r}: write a list such as [1, 2, 3]")
+    limits = list(DEFENCES[defence].settings.values())[-1]
+    return [_setting(where, value, limits) for value in values]
 
 
 def project_root() -> Path:
@@ -186,6 +185,11 @@ def project_root() -> Path:
 def outputs_root() -> Path:
     """Where runs write: $MILIB_OUTPUTS, else outputs/ at the project root."""
     return Path(os.environ.get("MILIB_OUTPUTS") or project_root() / "outputs")
+
+
+def data_root(run: Params) -> Path:
+    """Where the CIFAR files lie: the parameter, else $MILIB_DATA, else ./data at the project root."""
+    return Path(run.data_root or os.environ.get("MILIB_DATA") or project_root() / "data")
 
 
 def digest(value) -> str:
@@ -234,9 +238,7 @@ def build(values: Mapping) -> Params:
     for name in ("n_theory", "n_adaptive"):
         checked[name] = min(checked[name], checked["n_test"])
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
-    for name in ("grid_xie", "grid_guo"):
-        for sizes in checked[name]:
-            _check_range(f"run '{run}': {name}", sizes)
+    checked["grids"] = {defence: _check_grid(run, defence, grid) for defence, grid in checked["grids"].items()}
     if checked["steps"][0] != 10 or list(checked["steps"]) != sorted(set(checked["steps"])):
         raise StudyError(f"run '{run}': steps is {list(checked['steps'])}: it must rise from 10, the paper's first column (PGD-10)")
     return Params(**checked)
@@ -254,6 +256,8 @@ def parameters_cell() -> str:
     for name, value in values.items():
         if name == "rows":
             lines += ["rows = [", *(f"    {row!r}," for row in value), "]"]
+        elif name == "grids":
+            lines += ["grids = {", *(f"    {defence!r}: {grid!r}," for defence, grid in value.items()), "}"]
         else:
             lines.append(f"{name} = {value!r}")
     return "\n".join(lines)

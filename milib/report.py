@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from milib import artifacts, pages, params
+from milib.data import SOURCES
 from milib.errors import StudyError
 
 ABOUT = (
@@ -19,12 +20,6 @@ ABOUT = (
     "to blunt adversarial perturbations. This page gathers what seven notebooks measured when they ran that paper again: "
     "claims with their verdicts, figures, tables, and what made each of them. "
 )
-DATA = {
-    "digits": "The data are scikit-learn's digits (8x8 pixels): <strong>a rehearsal, never evidence about the paper</strong>.",
-    "generated": "The data are images made from random numbers: <strong>a test of the code, evidence of nothing</strong>.",
-    "cifar10": "The data are CIFAR-10.",
-    "cifar100": "The data are CIFAR-100.",
-}
 
 
 # Profile
@@ -170,7 +165,7 @@ def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
 def _origin(folder: Path, records: dict[str, dict]) -> str:
     """What the run is: its data, machine, versions, commits and dates, as its records tell."""
     made = [record["made"] for record in records.values() if record["used"]]
-    data = sorted({record["identity"]["data"] for record in records.values() if record["identity"].get("data") in DATA}) or [folder.name]
+    data = sorted({record["identity"]["data"] for record in records.values() if record["identity"].get("data") in SOURCES}) or [folder.name]
     whens = sorted({entry["when"] for entry in made})
     facts = {
         "Machine": sorted({f"{entry['machine']}, {entry['threads']} threads" for entry in made}),
@@ -179,7 +174,7 @@ def _origin(folder: Path, records: dict[str, dict]) -> str:
         "Computed": [" to ".join(dict.fromkeys((whens[0], whens[-1])))] if whens else ["nothing yet"],
     }
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items())
-    return f"<p>{ABOUT}{' '.join(DATA.get(name, '') for name in data)}</p><dl>{lines}</dl>"
+    return f"<p>{ABOUT}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
 
 
 def _logs(folder: Path) -> list[dict]:

@@ -1,11 +1,10 @@
 """A run in a notebook: its data, models, attacks and defences, each made once and kept by the store."""
 
-import contextlib
-import ctypes
 import dataclasses
 import json
 import math
-import os
+import time
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -13,16 +12,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from milib import artifacts, attacks, data, defenses, models, params, rng, training
+from milib import artifacts, attacks, data, defenses, machine, models, params, progress, rng, training
 from milib.errors import StudyError
+from milib.progress import about
 
 USES = {
     "attack": ("epsilon", "step_size", "attack_label"),
     "draws": ("draws", "pool", "augment", "n_train", "n_heldout"),
 }
 """The parameters behind an attack's examples, and behind a defence's draws (with what decides the sample pool)."""
-LIVE = "»"
-"""Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,58 +45,10 @@ class Points:
     index: Tensor
 
 
-def resolve_device(run: params.Params) -> torch.device:
-    """auto: CUDA where there is one. Raises StudyError."""
-    name = run.device if run.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise StudyError(f"run '{run.run}': device is '{run.device}': one of auto, cpu, cuda, cuda:<n>")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise StudyError(f"run '{run.run}': device is '{run.device}', but torch sees no CUDA here: use -p device cpu")
-    return torch.device(name)
-
-
-def resolve_precision(run: params.Params, device: torch.device) -> str:
-    """auto: fp32 on a CPU, bf16 autocast on CUDA. Raises StudyError for bf16 on a CPU without its instructions."""
-    if run.precision == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    if run.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise StudyError(f"run '{run.run}': precision is bf16, but this CPU has no bf16 instructions (10 to 400 times slower): use -p precision fp32")
-    return run.precision
-
-
-def about(seconds: float) -> str:
-    """'about 40 s', 'about 12 min', 'about 5.5 h'."""
-    if seconds < 90:
-        return f"about {math.ceil(seconds)} s"
-    return f"about {math.ceil(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
-def live(text: str) -> None:
-    """A line that is shown while something long runs and is not stored: the cell's output is cleared when it is done."""
-    print(f"{LIVE} {text}", flush=True)
-
-
-def clear_live() -> None:
-    """Forget the live lines of the current cell; outside a notebook they stay."""
-    with contextlib.suppress(ImportError):
-        from IPython import display, get_ipython
-
-        if get_ipython() is not None:
-            display.clear_output()
-
-
 def open_study(notebook: str) -> "Study":
     """The study as the calling notebook's parameters describe it. notebook: its file name without the ending."""
     pd.set_option("display.max_colwidth", None, "display.max_rows", 200, "display.width", 200, "display.max_columns", 30)
     return Study(params.from_notebook(), notebook)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what tensors free. Fresh pages at every step cost a CPU a tenth of a training or PGD step; peaks stay the same."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 class Study:
@@ -106,19 +56,15 @@ class Study:
 
     def __init__(self, run: params.Params, notebook: str):
         self.params, self.notebook = run, notebook
-        self.device = resolve_device(run)
-        self.precision = resolve_precision(run, self.device)
-        if self.device.type == "cpu":
-            torch.set_num_threads(run.threads or len(os.sched_getaffinity(0)))
-            keep_freed_memory()
-        else:  # what a record says is scored in full fp32, the same at every run
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic = True
+        self.device = machine.resolve_device(run)
+        self.precision = machine.resolve_precision(run, self.device)
+        machine.prepare(run, self.device)
         reference = params.project_root() / "outputs" / "reference" / run.run
         self.store = artifacts.Store(params.outputs_root() / run.run, reference, notebook, self.device)
         self.model = lru_cache(maxsize=None)(self._model)
         self.base = lru_cache(maxsize=None)(self._base)
         self.estimate = lru_cache(maxsize=None)(self._estimate)
+        self.pass_seconds = lru_cache(maxsize=None)(self._pass_seconds)
         self._batches: dict[tuple, Tensor] = {}
 
     def __str__(self) -> str:
@@ -140,7 +86,16 @@ class Study:
 
     @cached_property
     def splits(self) -> data.Splits:
-        return data.load(self.params, self.device)
+        run = self.params
+        keys = ("classes", "n_train", "n_heldout")
+        try:
+            found = data.load(run.data, **{key: getattr(run, key) for key in keys}, root=params.data_root(run), device=self.device)
+        except StudyError as error:
+            raise StudyError(f"run '{run.run}': {error}") from None
+        for name in ("n_test", "n_theory", "n_adaptive"):
+            if getattr(run, name) > len(found.test):
+                raise StudyError(f"run '{run.run}': {name} is {getattr(run, name)}: it must lie between 2 and {len(found.test)} on {run.data}")
+        return found
 
     @cached_property
     def pool(self) -> data.SamplePool:
@@ -171,12 +126,12 @@ class Study:
             seconds = sum(self.estimate(name) for name in missing)
             if self.device.type == "cpu" and self.params.epochs > 1 and seconds > 3600 * self.params.max_hours:
                 raise StudyError(self._too_long(missing, seconds))
-            if seconds > 60:
-                live(f"training {', '.join(missing)}: {about(seconds)} on this machine")
+            if len(missing) > 1 and seconds > progress.SHORT:
+                progress.live(f"training {', '.join(missing)}: {about(seconds)} on this machine")
         for name in names:
             self.model(name)
         if missing:
-            clear_live()
+            progress.clear_live()
 
     def _estimate(self, name: str) -> float:
         """Seconds that training `name` would take here."""
@@ -218,13 +173,13 @@ class Study:
         shipped = artifacts.read_parts(self.store.reference / "state" / path.name)
         if shipped and not state.exists():  # go on where another machine stopped
             artifacts.write_atomic(state, shipped)
-        long = self.estimate(name) > 60
+        seconds, steps = self.estimate(name), recipe["epochs"] * math.ceil(len(self.splits.train) / recipe["batch_size"])
 
         def report(entry: dict) -> None:
-            if long:
-                live(f"{name}: {training.line(entry, recipe['epochs'])}")
+            if seconds > progress.SHORT:
+                progress.live(f"{name}: {training.line(entry, recipe['epochs'])}")
 
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), progress.stage(f"training {name}", steps, seconds, "steps"):
             options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
             weights, log = training.train(recipe, self.splits, state, **options)
         lines = [recipe | {"precision": self.precision, "made": artifacts.provenance(self.device)}, *log]
@@ -259,7 +214,9 @@ class Study:
             elif run.attack_label == "prediction":
                 label = models.probabilities(model.scorer, points.x, run.chunk).argmax(1)
             options = {"epsilon": epsilon, "step_size": run.step_size, "steps": steps, "targeted": mode == "targeted"}
-            found = models.chunked(lambda x, y, s: attacks.pgd(model.attacker, x, y, start=s, **options), run.chunk, points.x, label, start)
+            passes = 2 * max(steps) * count  # forward and backward
+            with progress.stage(f"PGD-{max(steps)}, {mode}, on {name}", count, passes * self.pass_seconds(name)):
+                found = models.chunked(lambda x, y, s: attacks.pgd(model.attacker, x, y, start=s, **options), run.chunk, points.x, label, start)
             return {str(step): found[:, i] for i, step in enumerate(steps)}
 
         found = self.store.tensors(f"pgd-{name}-{mode}", identity, craft)
@@ -292,6 +249,23 @@ class Study:
         model = self.model(row["model"])
         options = {"draws": draws or self.params.draws, "chunk": self.params.chunk, "seed": self.params.seed}
         return defenses.build(row["defence"], model.attacker if attacked else model.scorer, self.pool, settings_of(row), **options)
+
+    def record(self, what: str, name: str, identity: dict, compute: Callable[[], dict], images: int, cost: float = 1) -> dict:
+        """store.record for model `name`; computing it sends `images` through the net, each at the cost of so many forward passes."""
+
+        def shown() -> dict:
+            with progress.stage(what, images, images * cost * self.pass_seconds(name)):
+                return compute()
+
+        return self.store.record(what, identity, shown)
+
+    def _pass_seconds(self, name: str) -> float:
+        """Seconds of one image's forward pass through a model here, as a chunk takes them."""
+        x = self.points(1).x.expand(self.params.chunk, -1, -1, -1)
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            models.probabilities(self.model(name).scorer, x, self.params.chunk).cpu()
+        return (time.perf_counter() - started) / self.params.chunk
 
     def identity(self, name: str, *uses: str, **more) -> dict:
         """What a record of model `name` depends on besides the code: weights, data, seed, precision, device type, and the

@@ -8,20 +8,13 @@ import numpy as np
 import pandas as pd
 
 from milib import artifacts, evaluation
+from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY, columns
-from milib.params import DEFENCES, Params, project_root
+from milib.params import Params, project_root
 from milib.study import Study, settings_of
 
-NAMES = {
-    "none": "no defence",
+NAMES = {name: kind.title for name, kind in DEFENCES.items()} | {
     "confidence": "plain confidence",
-    "mi_pl": "MI-PL",
-    "mi_ol": "MI-OL",
-    "mi_combined": "MI-Combined",
-    "gaussian_noise": "Gaussian noise",
-    "rotation": "Random rotation",
-    "xie": "Xie et al. (2018)",
-    "guo": "Guo et al. (2018)",
     "erm": "ERM",
     "mixup": "Mixup",
     "at": "AT",
@@ -83,8 +76,8 @@ def settings(run: Params) -> pd.DataFrame:
 
 def grids(run: Params) -> pd.DataFrame:
     """The values that 04 chooses from and 06 sweeps, per defence."""
-    found = {defence: (DEFENCES[defence][-1], list(getattr(run, f"grid_{defence}"))) for defence in DEFENCES if defence != "none"}
-    return pd.DataFrame([(NAMES[d], key, str(values)) for d, (key, values) in found.items()], columns=["defence", "parameter", "values"]).set_index("defence")
+    found = [(NAMES[name], list(DEFENCES[name].settings)[-1], str(values)) for name, values in run.grids.items()]
+    return pd.DataFrame(found, columns=["defence", "parameter", "values"]).set_index("defence")
 
 
 def rows(study: Study, entries: list[dict], records: list[dict]) -> list[TableRow]:

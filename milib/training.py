@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from milib import artifacts, attacks, models, rng
+from milib import artifacts, attacks, models, progress, rng
 from milib.data import Dataset, Splits, augment
 from milib.params import MODELS, Params
 from milib.replay import Replay
@@ -254,6 +254,7 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
     trainer = Trainer(settings, splits, precision)
     if state.exists():
         trainer.restore(state)
+        progress.tick(trainer.epoch * trainer.steps_per_epoch + trainer.step, "steps")
         for entry in trainer.log:
             report(entry)
     saved = time.perf_counter()
@@ -261,6 +262,7 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
         order, started = trainer.order(), time.perf_counter()
         while trainer.step < trainer.steps_per_epoch:
             trainer.one_step(order)
+            progress.tick(1, "steps")
             if time.perf_counter() - saved > STATE_SECONDS:
                 trainer.seconds += time.perf_counter() - started
                 started = saved = time.perf_counter()

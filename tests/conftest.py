@@ -18,7 +18,7 @@ with install_import_hook(CHECKED, "typechecker.check"):
     for module in CHECKED:
         importlib.import_module(module)
 
-from milib import data, models, params, training  # noqa: E402
+from milib import data, models, params, study, training  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("milib", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -41,7 +41,7 @@ def run() -> params.Params:
 
 @pytest.fixture(scope="session")
 def splits(run) -> data.Splits:
-    return data.load(run, torch.device("cpu"))
+    return study.Study(run, "tests").splits
 
 
 @pytest.fixture(scope="session")

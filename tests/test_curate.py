@@ -78,6 +78,8 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
 
 def test_the_committed_findings_are_those_of_the_committed_records():
     assert (REFERENCE / "FINDINGS.md").read_text() == curate.findings(REFERENCE)
+    text = (params.project_root() / "README.md").read_text()
+    assert text == curate.readme(text, REFERENCE) and curate.overview(REFERENCE) in text
 
 
 def test_committed_records_are_whole_and_were_made_under_the_claims_as_they_stand():

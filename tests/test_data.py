@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from sklearn.datasets import load_digits
 
-from milib import data
+from milib import data, params
 from milib.errors import StudyError
-
-CPU = torch.device("cpu")
+from milib.study import Study
 
 
 def load(run, **changes):
-    return data.load(dataclasses.replace(run, **changes), CPU)
+    return Study(dataclasses.replace(run, **changes), "tests").splits
 
 
 def test_digits_are_split_into_disjoint_parts_of_the_real_images(splits, run):
@@ -92,10 +91,10 @@ def test_absent_cifar_says_in_one_line_what_to_put_where(run, tmp_path, monkeypa
 
 def test_data_root_is_the_parameter_else_the_variable_else_the_projects(run, root, monkeypatch):
     monkeypatch.delenv("MILIB_DATA", raising=False)
-    assert data.data_root(run) == root / "data"
+    assert params.data_root(run) == root / "data"
     monkeypatch.setenv("MILIB_DATA", "elsewhere")
-    assert str(data.data_root(run)) == "elsewhere"
-    assert str(data.data_root(dataclasses.replace(run, data_root="here"))) == "here"
+    assert str(params.data_root(run)) == "elsewhere"
+    assert str(params.data_root(dataclasses.replace(run, data_root="here"))) == "here"
 
 
 @pytest.mark.slow

@@ -8,10 +8,16 @@ import torch
 from scipy.stats import chisquare
 from torch import nn
 
-from milib import attacks, defenses, params, theory
+from milib import attacks, defenses, theory
 from milib.rng import Draws
 
-SETTINGS = {
+
+def middle(low: float, high: float) -> float | list[int]:
+    """The middle of a parameter's range, for defences that the table below does not name."""
+    return [(low + high) // 2] * 2 if isinstance(low, int) else (low + high) / 2
+
+
+SETTINGS = {name: {key: middle(*limits) for key, limits in kind.settings.items()} for name, kind in defenses.DEFENCES.items()} | {
     "none": {},
     "gaussian_noise": {"sigma": 0.1},
     "rotation": {"degrees": 30},
@@ -21,7 +27,7 @@ SETTINGS = {
     "mi_ol": {"ratio": [0.4, 0.6]},
     "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.0},
 }
-every_defence = pytest.mark.parametrize("name", params.DEFENCES)
+every_defence = pytest.mark.parametrize("name", defenses.DEFENCES)
 
 
 @pytest.fixture

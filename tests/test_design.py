@@ -7,7 +7,7 @@ import pytest
 
 import milib
 
-ORDER = "errors params artifacts shapes rng data models attacks replay training defenses theory evaluation study experiments".split()
+ORDER = "errors progress shapes rng data models attacks defenses params machine artifacts replay training theory evaluation study experiments".split()
 ORDER += "tables tables_theory protocol claims figures pages report refresh prepare curate peers contenders measures bench explore".split()
 """The modules that exist import only those before them."""
 MODULES = sorted(path for path in Path(milib.__file__).parent.glob("*.py") if path.stem != "__init__")

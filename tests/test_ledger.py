@@ -8,16 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_runs
 
 from milib import params
 
 LEDGER = Path("outputs/reference/c10/LEDGER.md")
-TINY = {
-    "data": "generated", "model": "small", "n_train": 200, "n_heldout": 20, "n_test": 6, "n_theory": 4, "n_adaptive": 3, "chunk": 20, "epochs": 1,
-    "train_steps": 1, "steps": "[10]", "draws": 3, "draw_sets": 2, "adaptive_samples": "[1, 2]", "fig2_ratios": "[0.3, 0.6]", "pool": "test",
-    "grid_mi_ol": "[0.4, 0.6]", "grid_mi_pl": "[0.4, 0.6]", "grid_guo": "[[28, 32], [24, 30]]", "grid_xie": "[[28, 32], [24, 30]]",
-    "grid_rotation": "[10, 20]", "grid_gaussian_noise": "[0.01, 0.02]", "grid_mi_combined": "[0.0, 0.2]",
-}  # fmt: skip
+TINY = test_runs.TINY | {"model": "small", "pool": "test"}
 SIZES = {"net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16, "small_batch": 4, "training_steps": 2}
 
 

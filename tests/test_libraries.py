@@ -4,7 +4,7 @@ import pytest
 import test_defenses
 import torch
 
-from milib import attacks, defenses, params, peers
+from milib import attacks, defenses, peers
 from milib.rng import Draws
 
 SETTINGS = test_defenses.SETTINGS | {"mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.2}}
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("name", params.DEFENCES)
+@pytest.mark.parametrize("name", defenses.DEFENCES)
 def test_a_library_attacks_a_defence_as_it_is(robust, pool, splits, name, library):
     """The examples stay in the ball and fool the defence more than as much noise does."""
     x, y = splits.test.pixels(slice(60)), splits.test.labels[:60]

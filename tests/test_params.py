@@ -42,7 +42,7 @@ def test_every_file_in_params_is_a_whole_run(run):
     assert loaded.row("mixup", "mi_ol")["ratio"] > 0
     assert loaded.row("interpolated_at", "mi_ol")["ratio"] > 0
     for name in ("gaussian_noise", "rotation", "xie", "guo", "mi_pl", "mi_ol", "mi_combined"):
-        assert len(getattr(loaded, f"grid_{name}")) >= 7
+        assert len(loaded.grids[name]) >= 7
 
 
 def test_digits_is_among_them():
@@ -95,8 +95,8 @@ def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
 
 @pytest.mark.parametrize(("written", "value"), [("8/255", 8 / 255), ("0.25", 0.25), (1, 1.0), ("1e-3", 0.001)])
 def test_numbers_may_be_fractions_or_text(written, value):
-    found = params.build({"epsilon": written, "grid_gaussian_noise": [written]})
-    assert (found.epsilon, found.grid_gaussian_noise) == (value, (value,))
+    found = params.build({"epsilon": written, "fig2_ratios": [written], "grids": {"gaussian_noise": [written]}})
+    assert (found.epsilon, found.fig2_ratios, found.grids) == (value, (value,), {"gaussian_noise": [value]})
     assert isinstance(found.epsilon, float)
 
 
@@ -117,7 +117,9 @@ def test_numbers_may_be_fractions_or_text(written, value):
         ("steps", 10, "a list"),
         ("steps", [], "a list"),
         ("steps", [10, "x"], "a number"),
-        ("grid_xie", [6, 8], "a list"),
+        ("grids", [6, 8], "a table"),
+        ("grids", "{mi_ol", "a table"),
+        ("steps", "[10", "a list"),
         ("rows", ROW, "a list"),
         ("rows", ["mixup"], "a table"),
     ],
@@ -135,7 +137,7 @@ def test_values_of_another_type_are_refused(name, value, hint):
         ({"defence": "mi_oll"}, ["unknown defence 'mi_oll'", "'mi_ol'"]),
         ({"rati": 0.5}, ["rows[1]", "'rati'", "'ratio'"]),
         ({"model": None}, ["unknown model 'None'"]),
-        ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0 and 1"]),
+        ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0.0 and 1.0"]),
         ({"ratio": [0.6, 0.4]}, ["rows[1]: ratio is [0.6, 0.4]", "[least, most]"]),
         ({"ratio": [0.4, 0.5, 0.6]}, ["rows[1]: ratio", "[least, most]"]),
         ({"defence": "xie"}, ["rows[1]", "'ratio'", "'sizes'"]),
@@ -143,6 +145,26 @@ def test_values_of_another_type_are_refused(name, value, hint):
 )
 def test_rows_are_checked(change, words):
     line = refusal(rows=[ROW, ROW | change])
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize(
+    ("grids", "words"),
+    [
+        ({"mi_oll": [0.5]}, ["unknown defence in grids 'mi_oll'", "'mi_ol'"]),
+        ({"none": [0.5]}, ["unknown defence in grids 'none'"]),
+        ({"mi_ol": 0.5}, ["grids: mi_ol is 0.5", "a list"]),
+        ({"mi_ol": []}, ["grids: mi_ol is []", "a list"]),
+        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2.0", "between 0.0 and 1.0"]),
+        ({"mi_combined": [-2]}, ["grids: mi_combined is -2.0", "between -1.0 and 1.0"]),
+        ({"xie": [6, 8]}, ["grids: xie is 6", "a list"]),
+        ({"xie": [[8, 6]]}, ["grids: xie is [8, 6]", "[least, most]"]),
+        ({"xie": [[6, 33]]}, ["grids: xie is 33", "between 1 and 32"]),
+    ],
+)
+def test_grids_are_checked(grids, words):
+    assert params.build({"grids": "{xie: [[6, 8]]}"}).grids == {"xie": [[6, 8]]}
+    line = refusal(grids=grids)
     assert all(word in line for word in words)
 
 

@@ -14,9 +14,9 @@ NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 TINY = {
     "data": "generated",
     "n_train": 200, "n_heldout": 20, "n_test": 6, "n_theory": 4, "n_adaptive": 3, "chunk": 20, "epochs": 1, "train_steps": 1, "steps": "[10]",
-    "draws": 3, "draw_sets": 2, "adaptive_samples": "[1, 2]", "fig2_ratios": "[0.3, 0.6]", "grid_mi_ol": "[0.4, 0.6]", "grid_mi_pl": "[0.4, 0.6]",
-    "grid_guo": "[[28, 32], [24, 30]]", "grid_xie": "[[28, 32], [24, 30]]", "grid_rotation": "[10, 20]", "grid_gaussian_noise": "[0.01, 0.02]",
-    "grid_mi_combined": "[0.0, 0.2]",
+    "draws": 3, "draw_sets": 2, "adaptive_samples": "[1, 2]", "fig2_ratios": "[0.3, 0.6]",
+    "grids": "{mi_ol: [0.4, 0.6], mi_pl: [0.4, 0.6], mi_combined: [0.0, 0.2], gaussian_noise: [0.01, 0.02], "
+             "rotation: [10, 20], xie: [[28, 32], [24, 30]], guo: [[28, 32], [24, 30]]}",
 }  # fmt: skip
 
 

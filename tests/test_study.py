@@ -78,7 +78,7 @@ def test_a_row_is_scored_with_all_its_draw_sets(tiny):
 
 def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
     """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
-    run = tiny(grid_gaussian_noise=[0.0, 0.3, 0.9])
+    run = tiny(grids={"gaussian_noise": [0.0, 0.3, 0.9]})
     entry = next(e for e in experiments.matched_rows(run) if e["row"]["defence"] == "gaussian_noise")
     model = entry["row"]["model"]
     target = experiments.heldout_clean(run, run.params.row(model, "mi_ol"))
@@ -88,7 +88,7 @@ def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
 
 def test_combined_in_the_tradeoff_equals_combined_in_the_table(tiny):
     """06 reuses one MI-PL and one MI-OL for all thresholds; each point must be what the defence itself gives."""
-    run = tiny(grid_mi_combined=[0.0, 0.1])
+    run = tiny(grids={"mi_combined": [0.0, 0.1]})
     row = run.params.row("mixup", "mi_combined")
     swept = experiments.tradeoff(run, row)
     points, draws = run.points(12), experiments._draws(run, "tradeoff")
