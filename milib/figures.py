@@ -62,7 +62,7 @@ def show(study: Study, figure: Figure, name: str, caption: str) -> None:
     folder = study.store.folder / "figures"
     save(figure, folder / name)
     records = [event["name"] for event in study.store.events if event["kind"] == "record"]
-    note = {"notebook": study.notebook, "caption": caption, "records": sorted(set(records))}
+    note = {"notebook": study.notebook, "caption": caption, "models": study.training_note(), "records": sorted(set(records))}
     artifacts.write_atomic(folder / f"{name}.json", json.dumps(note, indent=1).encode())
     plt.show()
 

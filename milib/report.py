@@ -150,7 +150,7 @@ def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
     parts = []
     for name in sorted({path.stem for ending in ("png", "svg", "html") for path in folder.glob(f"{kind}/[!.]*.{ending}")}):
         about, files = pages.read_json(folder / kind / f"{name}.json", {}), {e: folder / kind / f"{name}.{e}" for e in ("png", "svg", "html", "csv")}
-        caption = pages.prose(about.get("caption", name))
+        caption = pages.prose(about.get("caption", name)) + (f". <small>{html.escape(about['models'])}.</small>" if about.get("models") else "")
         if files["html"].exists():
             shown = f'<div class="wide">{files["html"].read_text()}</div>'
         else:

@@ -66,6 +66,7 @@ class Study:
         self.estimate = lru_cache(maxsize=None)(self._estimate)
         self.pass_seconds = lru_cache(maxsize=None)(self._pass_seconds)
         self._batches: dict[tuple, Tensor] = {}
+        self.trained: dict[str, dict] = {}
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.splits.test.images.shape[1:]))
@@ -81,7 +82,7 @@ class Study:
     def varied(self, **changes) -> "Study":
         """The study with parameters changed that decide neither data nor models: it shares both, and its records lie beside this one's."""
         other = Study(dataclasses.replace(self.params, **changes), self.notebook)
-        other.store, other.splits, other.model = self.store, self.splits, self.model
+        other.store, other.splits, other.model, other.trained = self.store, self.splits, self.model, self.trained
         return other
 
     @cached_property
@@ -160,6 +161,7 @@ class Study:
         net = net.to(self.device).eval()
         scorer = models.frozen(net)
         attacker = models.frozen(net, self.precision)
+        self.trained[name] = recipe
         return Model(name, net, scorer, attacker, artifacts.tensors_digest(weights), about_them["log"], recipe)
 
     def state_path(self, name: str) -> Path:
@@ -194,6 +196,18 @@ class Study:
         model, epochs = self.model(name), self.model(name).settings["epochs"]
         every = max(1, epochs // 10)
         return "\n".join(training.line(entry, epochs) for entry in model.log if entry["epoch"] % every == 0 or entry["epoch"] == epochs)
+
+    def training_note(self) -> str:
+        """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. Captions show it."""
+        scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[self.params.paper_table]
+        paper = params.load(params.project_root() / "params" / f"{scale}.yaml")
+
+        def told(recipe: dict) -> str:
+            inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
+            return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
+
+        both = {name: (told(recipe), told(training.recipe(paper, name))) for name, recipe in self.trained.items()}
+        return "; ".join(f"{name}: {here}" + (f" (the paper: {there})" if here != there else "") for name, (here, there) in both.items())
 
     # Attacks
 

@@ -251,5 +251,6 @@ def save(study: Study, frame: pd.DataFrame, name: str, caption: str) -> pd.DataF
     records = sorted({event["name"] for event in study.store.events if event["kind"] == "record"})
     artifacts.write_atomic(folder / f"{name}.csv", frame.to_csv().encode())
     artifacts.write_atomic(folder / f"{name}.html", frame.to_html(border=0).encode())
-    artifacts.write_atomic(folder / f"{name}.json", json.dumps({"notebook": study.notebook, "caption": caption, "records": records}, indent=1).encode())
+    note = {"notebook": study.notebook, "caption": caption, "models": study.training_note(), "records": records}
+    artifacts.write_atomic(folder / f"{name}.json", json.dumps(note, indent=1).encode())
     return frame

@@ -131,3 +131,12 @@ def test_protocol_choices_are_made_one_at_a_time(tiny):
     accuracy = evaluation.correct(other["cells"]["clean"], other["labels"]).mean()
     assert line["otherwise"] == f"{100 * accuracy:.1f}"
     assert line["difference, points"].startswith(f"{100 * (accuracy - table[1].accuracy('clean').mean()):.1f} [")
+
+
+def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
+    run = tiny()
+    run.require("erm", "at")
+    erm, at = run.training_note().split("; ")
+    assert erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
+    assert at.endswith(f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)")
+    assert run.varied(pool="test").training_note() == run.training_note()
