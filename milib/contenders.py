@@ -60,18 +60,21 @@ class Setting:
         self.few = self.x[: sizes.few]
 
     def new(self, name: str) -> nn.Module:
+        """An untrained net of milib.models for 32x32 images of ten classes."""
         return models.build(name, 10, 3, 0).to(self.device, memory_format=torch.channels_last)
 
     def milib_attack(self, net: nn.Module, steps: list[int] | None = None) -> Tensor:
+        """milib's PGD on x: examples [B, len(steps), C, H, W], without a random start."""
         options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": steps or [self.sizes.steps]}
         return attacks.pgd(net, self.x, self.y, **options)
 
     def mi(self, mode: str = "ol", **options) -> defenses.MixupInference:
-        pool = data.SamplePool(self.data)
-        net = models.frozen(self.net)
+        """MI at lambda = 0.5 around the frozen net."""
+        net, pool = models.frozen(self.net), data.SamplePool(self.data)
         return defenses.MixupInference(net, pool, mode, 0.5, **{"draws": self.sizes.draws, "chunk": self.sizes.chunk} | options)
 
     def trainer(self, net: str, name: str, batch: int, precision: str = "fp32") -> training.Trainer:
+        """A training of objective `name` on this setting's images, before its first step."""
         few = load(project_root() / "params" / "c10.yaml", {"model": net, "batch_size": batch})
         return training.Trainer(training.recipe(few, name), data.Splits(self.data, self.data, self.data), precision)
 

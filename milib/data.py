@@ -39,6 +39,7 @@ class Dataset:
         return self.images[where].float() / self.peak
 
     def take(self, where: Tensor | slice) -> "Dataset":
+        """The images that an index tensor [k], a mask [n] or a slice chooses."""
         return Dataset(self.images[where], self.labels[where], self.index[where], self.classes, self.peak)
 
 

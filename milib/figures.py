@@ -15,7 +15,7 @@ from milib.attacks import ADAPTIVE
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY
 from milib.study import Study
-from milib.tables import NAMES, TableRow, tradeoff_points
+from milib.tables import NAMES, TableRow, tradeoff_ends, tradeoff_points
 
 COLOURS = {name: kind.colour for name, kind in DEFENCES.items()} | {
     "confidence": "#000000",
@@ -127,14 +127,16 @@ def linearity(records: dict[str, dict]) -> Figure:
     return figure
 
 
-def training_curves(logs: dict[str, list[dict]]) -> Figure:
-    """Held-out clean accuracy, and PGD-10 accuracy where it was measured, per epoch."""
+def training_curves(logs: dict[str, list[dict]], images: int) -> Figure:
+    """Held-out clean accuracy, and PGD-10 accuracy where it was measured, per epoch, with 95 % intervals over the held-out `images`."""
     measured = {key: title for key, title in (("heldout_clean", "clean"), ("heldout_pgd10", "PGD-10")) if any(key in log[0] for log in logs.values())}
     figure, axes = panels(1, len(measured))
     for axis, (key, title) in zip(axes[0], measured.items(), strict=True):
         for name, log in logs.items():
-            seen = [(entry["epoch"], 100 * entry[key]) for entry in log if key in entry]
-            axis.plot(*zip(*seen, strict=True), color=COLOURS[name], label=NAMES[name])
+            epochs, seen = (np.array([entry[k] for entry in log if key in entry]) for k in ("epoch", key))
+            axis.plot(epochs, 100 * seen, color=COLOURS[name], label=NAMES[name])
+            ends = 100 * np.array([evaluation.wilson(round(value * images), images) for value in seen])
+            axis.fill_between(epochs, *ends.T, color=COLOURS[name], alpha=0.2, lw=0)
         axis.set(title=f"held-out accuracy, {title}", xlabel="epoch", ylabel="%")
     axes[0][0].legend()
     return figure
@@ -213,13 +215,17 @@ def table(rows: list[TableRow], column: str) -> Figure:
 
 
 def roc(records: dict[str, dict]) -> Figure:
-    """Fig. 3(a): ROC curves of MI-PL, MI-OL and plain confidence, a panel per model."""
+    """Fig. 3(a): ROC curves of MI-PL, MI-OL and plain confidence, a panel per model; bands: 95 % intervals of the true positive rate."""
     figure, axes = panels(1, len(records), 2.7, 2.7, sharey=True)
+    grid = np.linspace(0, 1, 41)
     for axis, (name, record) in zip(axes[0], records.items(), strict=True):
         for detector in ("mi_pl", "mi_ol", "confidence"):
             scores = [np.array(record["scores"][column][detector]) for column in ("clean", PRIMARY)]
-            label = f"{NAMES[detector]}, AUC {evaluation.auc(*scores):.2f}"
-            axis.plot(*evaluation.roc(*scores), color=COLOURS[detector], label=label)
+            false, true = evaluation.roc(*scores)
+            axis.plot(false, true, color=COLOURS[detector], label=f"{NAMES[detector]}, AUC {evaluation.auc(*scores):.2f}")
+            count = len(scores[1])
+            ends = [evaluation.wilson(round(rate * count), count) for rate in true[np.searchsorted(false, grid, "right") - 1]]
+            axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
         axis.legend(fontsize=7, framealpha=0.6)
@@ -228,15 +234,16 @@ def roc(records: dict[str, dict]) -> Figure:
 
 
 def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
-    """Fig. 3(b): robust against clean accuracy, a point per setting; the Pareto front of each model is circled."""
+    """Fig. 3(b): robust against clean accuracy, a point per setting with its 95 % intervals; the Pareto front of each model is circled."""
     names = list(dict.fromkeys(name for name, _ in records))
     figure, axes = panels(1, len(names), 4.2, 3.6)
     for axis, name in zip(axes[0], names, strict=True):
         everything = []
         for (model, defence), record in records.items():
             if model == name:
-                points = tradeoff_points(record)
+                points, ends = tradeoff_points(record), tradeoff_ends(record)
                 everything.append(points)
+                axis.errorbar(*points.T, ends[..., 1].T, ends[..., 0].T, fmt="none", ecolor=COLOURS[defence], elinewidth=0.5, alpha=0.5)
                 axis.plot(*points[np.argsort(points[:, 0])].T, "o-", ms=4, lw=0.8, color=COLOURS[defence], label=NAMES[defence])
         everything = np.concatenate(everything)
         axis.plot(*everything[evaluation.pareto(everything)].T, "o", ms=9, mfc="none", mec="#000000", lw=0, label="Pareto front")

@@ -87,6 +87,7 @@ class Study:
 
     @cached_property
     def splits(self) -> data.Splits:
+        """The run's data on its device. Raises StudyError where files, classes or sizes do not fit."""
         run = self.params
         keys = ("classes", "n_train", "n_heldout")
         try:

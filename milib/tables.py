@@ -38,6 +38,7 @@ class TableRow:
 
     @property
     def defence(self) -> str:
+        """The row's defence, a name of milib.defenses.DEFENCES."""
         return self.settings["defence"]
 
     def accuracy(self, column: str) -> np.ndarray:
@@ -45,6 +46,7 @@ class TableRow:
         return evaluation.correct(self.record["cells"][column], self.record["labels"])
 
     def interval(self, column: str) -> tuple[float, float, float]:
+        """Mean accuracy and its 95 % interval over images, in [0, 1]."""
         return evaluation.interval(self.accuracy(column))
 
 
@@ -222,6 +224,13 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> pd.DataFrame:
 def tradeoff_points(record: dict) -> np.ndarray:
     """(clean, robust) accuracy in percent of every setting of a family, [k, 2]."""
     return np.array([[100 * evaluation.correct(cell[column], record["labels"]).mean() for column in ("clean", PRIMARY)] for cell in record["cells"]])
+
+
+def tradeoff_ends(record: dict) -> np.ndarray:
+    """How far the 95 % intervals of `tradeoff_points` reach below and above, [k, clean and robust, below and above]."""
+    cells = [[evaluation.interval(evaluation.correct(cell[column], record["labels"])) for column in ("clean", PRIMARY)] for cell in record["cells"]]
+    mean, low, high = np.moveaxis(100 * np.array(cells), 2, 0)
+    return np.stack([mean - low, high - mean], 2)
 
 
 def paper_points(run: Params) -> pd.DataFrame:

@@ -159,6 +159,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches that cover the training images once; the last may be smaller."""
         return math.ceil(len(self.data) / self.settings["batch_size"])
 
     def order(self) -> Tensor:
@@ -214,6 +215,7 @@ class Trainer:
         return found
 
     def save(self, path: Path) -> None:
+        """Weights, momentum and position as one complete file: what `restore` goes on from."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         names = dict(self.model.named_parameters())
         for name, parameter in names.items():
@@ -224,6 +226,7 @@ class Trainer:
         artifacts.write_tensors(path, tensors, position)
 
     def restore(self, path: Path) -> None:
+        """Go on from what `save` wrote. Raises StudyError where the file is damaged."""
         tensors, position = artifacts.read_tensors(path)
         self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
         for name, parameter in self.model.named_parameters():
