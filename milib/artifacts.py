@@ -19,8 +19,12 @@ import torch
 from milib.errors import StudyError
 from milib.params import digest, project_root
 
-COMPUTE = ("rng", "data", "models", "attacks", "defenses", "theory", "study", "experiments")
+COMPUTE = ("rng", "data", "models", "attacks", "defenses", "machine", "theory", "study", "experiments")
 """Modules whose source is part of a record's identity: what they say decides its numbers."""
+
+
+SOURCES = {path.stem: path.read_text() for path in Path(__file__).parent.glob("*.py")}
+"""The modules as this process has them, whatever is edited while it lives."""
 
 
 def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
@@ -35,8 +39,7 @@ def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
 
 def source_digest(modules: tuple[str, ...] | None = None) -> str:
     """A fingerprint of the source of modules of milib, by default those in COMPUTE."""
-    here = Path(__file__).parent
-    return digest([(here / f"{name}.py").read_text() for name in modules or COMPUTE])
+    return digest([SOURCES[name] for name in modules or COMPUTE])
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -4,53 +4,16 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milib.data import SamplePool
-from milib.models import chunked, pieces
+from milib.models import Folded
 from milib.rng import Draws
 from milib.shapes import EachDraw, Images, Numbers, PairImages, PairNumbers, PairRatio, PairUniform, Predictions, Scores
-
-
-class Folded(torch.autograd.Function):
-    """function(x[row], *addresses) in chunks of pairs, differentiable in x alone, in the memory of one chunk.
-
-    The backward pass recomputes a chunk before it goes through it, all but the last, whose graph is kept: one graph at a time, however
-    many chunks there are. The classifier's weights get no gradient; a second derivative raises RuntimeError.
-    """
-
-    @staticmethod
-    def forward(ctx, function: Callable[..., Tensor], chunk: int, x: Tensor, row: Tensor, *addresses: Tensor) -> Tensor:
-        ctx.function, ctx.chunk, ctx.last = function, chunk, None
-        ctx.save_for_backward(x, row, *addresses)
-        if not ctx.needs_input_grad[2]:
-            return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
-        results = []
-        for start, (where, *piece) in pieces(chunk, row, *addresses):
-            with torch.set_grad_enabled(start + chunk >= len(row)):
-                images = x[where].detach().requires_grad_()
-                results.append(function(images, *piece)[: len(row) - start])
-        ctx.last = images, results[-1]
-        return torch.cat([result.detach() for result in results])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, row, *addresses = ctx.saved_tensors
-        total, (kept, ctx.last) = torch.zeros_like(x), (ctx.last, None)
-        for start, (where, *piece) in reversed(list(pieces(ctx.chunk, row, *addresses))):
-            part = gradient[start : start + ctx.chunk]
-            if kept is None:
-                with torch.enable_grad():
-                    images = x[where].detach().requires_grad_()
-                    kept = images, ctx.function(images, *piece)[: len(part)]
-            total.index_put_((where,), torch.autograd.grad(kept[1], kept[0], part)[0], accumulate=True)
-            kept = None
-        return None, None, total, *[None] * (1 + len(addresses))
-
 
 BASE = 8
 """The bare prediction runs in chunks of a BASEth: a single input is one forward pass of little weight beside its draws'."""
@@ -141,13 +104,15 @@ class MixupInference(Defense):
     """Algorithm 1: x~ = lambda x + (1 - lambda) x_s with y_s = the predicted label (mode "pl") or any other (mode "ol").
 
     ratio: lambda, or [least, most] to draw it uniformly from for each execution (B.1). The prediction is that of the bare
-    classifier at the current x.
+    classifier at the current x. Raises ValueError for another mode.
     """
 
     needs_prediction = True
 
     def __init__(self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options):
         super().__init__(classifier, **options)
+        if mode not in ("pl", "ol"):
+            raise ValueError(f'mode is {mode!r}: "pl" or "ol"')
         self.pool, self.mode, self.ratio = pool, mode, ratio
 
     def partners(self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws) -> tuple[PairImages, PairNumbers, PairRatio]:
@@ -168,7 +133,8 @@ class MixupInference(Defense):
 class MICombined(Defense):
     """MI-OL where MI-PL detects x as adversarial, F_yhat(x) - F_PL,yhat(x) > threshold; else the prediction on x itself.
 
-    MI-OL is evaluated for the flagged inputs alone.
+    Sec. 4.3 and Table 4. threshold: a difference of probabilities. MI-OL is evaluated for the flagged inputs alone; both modes have
+    N draws of their own.
     """
 
     def __init__(self, pl: MixupInference, ol: MixupInference, threshold: float):
@@ -237,7 +203,8 @@ def _eight_bit(x: Tensor) -> Tensor:
 
 
 class _Crop(Defense):
-    """A square crop of a size uniform in `sizes` = [least, most], at a uniform place; images are 8-bit, as in the authors' code, unless told."""
+    """A square crop of a size uniform in `sizes` = [least, most] pixels (cut to the image's side), at a uniform place; images are 8-bit, as in
+    the authors' code, unless told."""
 
     def __init__(self, classifier: nn.Module, sizes: list, eight_bit: bool = True, **options):
         super().__init__(classifier, **options)
@@ -275,17 +242,24 @@ class RandomCropResize(_Crop):
         return self.rounded(_sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
 
 
+class Limits(NamedTuple):
+    """Where a defence's parameter may lie. form: a "number"; a "number or range" [least, most] to draw it from; a "whole range" of pixels."""
+
+    low: float
+    high: float
+    form: str = "number"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A defence as parameter files, tables and figures know it.
 
-    settings: its parameters and the range of each; whole limits mean a range [least, most] of whole numbers. The last one is what 04
-    matches and 06 sweeps. make(classifier, pool, **settings, **options): the module.
+    settings: its parameters; the last one is what 04 matches and 06 sweeps. make(classifier, pool, **settings, **options): the module.
     """
 
     title: str
     colour: str
-    settings: dict[str, tuple[float, float]]
+    settings: dict[str, Limits]
     make: Callable[..., Defense]
 
 
@@ -302,16 +276,16 @@ def _combined(classifier: nn.Module, pool: SamplePool, ratio_pl: float, ratio_ol
     return MICombined(*(MixupInference(classifier, pool, mode, ratio, **options) for mode, ratio in ratios.items()), threshold)
 
 
-UNIT = (0.0, 1.0)
+RATIO, SIZES = Limits(0, 1, "number or range"), Limits(1, 32, "whole range")
 DEFENCES = {  # Okabe and Ito's colours, told apart by every kind of colour vision
     "none": Kind("no defence", "#000000", {}, _poolless(Undefended)),
-    "gaussian_noise": Kind("Gaussian noise", "#009E73", {"sigma": UNIT}, _poolless(GaussianNoise)),
-    "rotation": Kind("Random rotation", "#E69F00", {"degrees": (0.0, 180.0)}, _poolless(RandomRotation)),
-    "xie": Kind("Xie et al. (2018)", "#56B4E9", {"sizes": (1, 32)}, _poolless(RandomPadding)),
-    "guo": Kind("Guo et al. (2018)", "#999933", {"sizes": (1, 32)}, _poolless(RandomCropResize)),
-    "mi_pl": Kind("MI-PL", "#0072B2", {"ratio": UNIT}, _mixing("pl")),
-    "mi_ol": Kind("MI-OL", "#D55E00", {"ratio": UNIT}, _mixing("ol")),
-    "mi_combined": Kind("MI-Combined", "#CC79A7", {"ratio_pl": UNIT, "ratio_ol": UNIT, "threshold": (-1.0, 1.0)}, _combined),
+    "gaussian_noise": Kind("Gaussian noise", "#009E73", {"sigma": Limits(0, 1)}, _poolless(GaussianNoise)),
+    "rotation": Kind("Random rotation", "#E69F00", {"degrees": Limits(0, 180)}, _poolless(RandomRotation)),
+    "xie": Kind("Xie et al. (2018)", "#56B4E9", {"sizes": SIZES}, _poolless(RandomPadding)),
+    "guo": Kind("Guo et al. (2018)", "#999933", {"sizes": SIZES}, _poolless(RandomCropResize)),
+    "mi_pl": Kind("MI-PL", "#0072B2", {"ratio": RATIO}, _mixing("pl")),
+    "mi_ol": Kind("MI-OL", "#D55E00", {"ratio": RATIO}, _mixing("ol")),
+    "mi_combined": Kind("MI-Combined", "#CC79A7", {"ratio_pl": RATIO, "ratio_ol": RATIO, "threshold": Limits(-1, 1)}, _combined),
 }
 """Every defence a run's rows can name. A new one is a class above and a line here."""
 

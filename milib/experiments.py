@@ -24,6 +24,11 @@ def _draws(study: Study, purpose: str, number: int = 0) -> rng.Draws:
     return rng.Draws(study.params.seed, purpose, number)
 
 
+def _passes(row: dict, draws: int) -> int:
+    """Images through the net for one input under a row's defence, beside the input itself."""
+    return {"none": 0, "mi_combined": 2 * draws}.get(row["defence"], draws)
+
+
 def _cell(probabilities: list[Tensor], y: Tensor) -> dict:
     """Per-example results of one cell: predictions and the probability of the label, one list per draw set."""
     return {
@@ -81,7 +86,7 @@ def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
         return _points(points) | {key: value.cpu().double().numpy().round(6).tolist() for key, value in found.items()}
 
     identity = study.identity(name, "attack", "draws", mode=mode, ratio=ratio, n=run.n_theory)
-    return study.record(f"components-{name}-{mode}-{ratio}", name, identity, compute, 2 * run.n_theory * run.draws, cost=2)
+    return study.record(f"components-{name}-{mode}-{ratio}", name, identity, compute, 2 * run.n_theory * (run.draws + 1), cost=2)
 
 
 def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 10) -> dict:
@@ -96,8 +101,10 @@ def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[i
         errors = [(each[:, :, :count].mean(2) - exact).square().sum(2).mean().sqrt().item() for count in counts]
         return {"counts": counts, "errors": errors, "pool": len(study.pool.data)}
 
+    classes = study.params.classes
+    pool = len(study.pool.data) * (1 if mode == "pl" else classes - 1) // classes  # what the predicted label allows
     identity = study.identity(name, "draws", mode=mode, ratio=ratio, counts=counts, sets=sets, n=n)
-    return study.record(f"monte-carlo-{name}-{mode}", name, identity, compute, n * (len(study.splits.train) + sets * max(counts)))
+    return study.record(f"monte-carlo-{name}-{mode}", name, identity, compute, n * (pool + sets * max(counts)))
 
 
 # 04
@@ -120,7 +127,7 @@ def score(study: Study, row: dict, which: list[str]) -> dict:
     uses, options = ["attack"], {"row": row, "columns": which, "n": run.n_test}
     if row["defence"] != "none":
         uses, options = ["attack", "draws"], options | {"sets": run.draw_sets}
-    images = run.n_test * sum(sets.values()) * (1 if row["defence"] == "none" else run.draws)
+    images = run.n_test * sum(sets.values()) * _passes(row, run.draws)
     return study.record(f"score-{name}-{row['defence']}", name, study.identity(name, *uses, **options), compute, images)
 
 
@@ -138,7 +145,8 @@ def heldout_clean(study: Study, row: dict) -> float:
         found = study.defence(row, draws).probabilities(points.x, _draws(study, "held out"), points.index)
         return {"accuracy": (found.argmax(1) == points.y).double().mean().item()}
 
-    return study.record(f"heldout-{name}-{row['defence']}", name, study.identity(name, "draws", row=row, draws=draws), compute, count * draws)["accuracy"]
+    identity, images = study.identity(name, "draws", row=row, draws=draws), count * max(1, _passes(row, draws))
+    return study.record(f"heldout-{name}-{row['defence']}", name, identity, compute, images)["accuracy"]
 
 
 def grid(study: Study, row: dict) -> list[dict]:
@@ -266,5 +274,5 @@ def adaptive(study: Study, name: str, variant: str, samples: int) -> dict:
         return _points(points) | {"cell": _cell([defended], points.y), "distance": distance}
 
     options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive}
-    images = run.n_adaptive * (run.steps[0] * (samples + 1) + run.draws)
+    images = run.n_adaptive * (run.steps[0] * (samples + 1) + run.draws if samples else 1)
     return study.record(f"adaptive-{name}-{variant}-{samples}", name, study.identity(name, "attack", "draws", **options), compute, images, cost=2)

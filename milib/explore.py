@@ -1,10 +1,9 @@
 """Explorers for JupyterLab: controls, a picture and its numbers, made anew when a control is released.
 
-Where no frontend is (papermill, nbval, HTML) the picture and its numbers stand alone, and nothing is broken. `live` says which.
+Where no frontend is (papermill, nbval, HTML) the picture and its numbers stand alone, and nothing is broken. `progress.frontend` says which.
 """
 
 import io
-import os
 from collections.abc import Callable
 from functools import cache, lru_cache
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from milib import attacks, defenses, evaluation, rng, theory
 from milib.experiments import PRIMARY, reference_row
 from milib.figures import COLOURS, LOOK
+from milib.progress import frontend
 from milib.study import Study
 from milib.tables import NAMES, parameters, tradeoff_points
 
@@ -31,11 +31,6 @@ MOST_STEPS = 50
 TILES = 8
 """Mixed inputs that are shown."""
 UNTARGETED = "untargeted"
-
-
-def live() -> bool:
-    """Whether a frontend that can show controls runs this kernel: Jupyter's server names the notebook to it."""
-    return "JPY_SESSION_NAME" in os.environ
 
 
 class Explorer:
@@ -58,7 +53,7 @@ class Explorer:
 
     def show(self) -> None:
         """In JupyterLab the controls with the picture; elsewhere the picture and its numbers."""
-        if live():
+        if frontend():
             controls = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
             display(widgets.VBox([controls, self.picture, self.numbers], layout={"align_items": "flex-start"}))
         else:
@@ -139,7 +134,7 @@ class _Inputs:
         y = int(study.points(image + 1).y[image])
         path = self.trajectory(image, model, epsilon, target)
         clean, x = path[:1], path[steps : steps + 1]
-        index, number = torch.full((draws,), image), torch.arange(draws)
+        index, number = torch.full((draws,), image, device=x.device), torch.arange(draws, device=x.device)
         mi = {name: defenses.build(name, study.model(model).scorer, study.pool, {"ratio": ratio}, draws=draws, chunk=draws) for name in ("mi_pl", "mi_ol")}
         with torch.no_grad():
             base = mi["mi_pl"].base(x)

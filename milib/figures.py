@@ -1,7 +1,6 @@
 """Every figure of the study, from records: matplotlib only, one look, the same colour for the same thing everywhere."""
 
 import itertools
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +14,7 @@ from milib.attacks import ADAPTIVE
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY
 from milib.study import Study
-from milib.tables import NAMES, TableRow, tradeoff_ends, tradeoff_points
+from milib.tables import NAMES, TableRow, about, tradeoff_ends, tradeoff_points
 
 COLOURS = {name: kind.colour for name, kind in DEFENCES.items()} | {
     "confidence": "#000000",
@@ -61,9 +60,7 @@ def show(study: Study, figure: Figure, name: str, caption: str) -> None:
     """Save the figure (PNG and SVG, with its caption) under figures/ of the run, and show it."""
     folder = study.store.folder / "figures"
     save(figure, folder / name)
-    records = [event["name"] for event in study.store.events if event["kind"] == "record"]
-    note = {"notebook": study.notebook, "caption": caption, "models": study.training_note(), "records": sorted(set(records))}
-    artifacts.write_atomic(folder / f"{name}.json", json.dumps(note, indent=1).encode())
+    artifacts.write_atomic(folder / f"{name}.json", about(study, caption))
     plt.show()
 
 
@@ -174,8 +171,8 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
         line[1].set(title=f"{name}, adversarial", ylim=(-0.03, 1.03))
         limits = np.array([theory.ric_thresholds(mode, ratio, classes) for ratio in grid])
         for axis, key, label, sign, limit in (
-            (line[2], "D_y", r"$-\Delta G_y$", -1, -limits[:, 0]),
-            (line[3], "D_yhat", r"$\Delta G_{\hat{y}}$", 1, limits[:, 1]),
+            (line[2], "D_y", "$-D_y$", -1, -limits[:, 0]),
+            (line[3], "D_yhat", r"$D_{\hat{y}}$", 1, limits[:, 1]),
         ):
             curve(axis, key, label, "o-", sign=sign)
             axis.plot(grid, limit, "--", color="#000000", lw=1, label="threshold (RIC: above)")
@@ -224,7 +221,7 @@ def roc(records: dict[str, dict]) -> Figure:
             false, true = evaluation.roc(*scores)
             axis.plot(false, true, color=COLOURS[detector], label=f"{NAMES[detector]}, AUC {evaluation.auc(*scores):.2f}")
             count = len(scores[1])
-            ends = [evaluation.wilson(round(rate * count), count) for rate in true[np.searchsorted(false, grid, "right") - 1]]
+            ends = [evaluation.wilson(round(rate * count), count) for rate in np.interp(grid, false, true)]
             axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
@@ -243,7 +240,7 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
             if model == name:
                 points, ends = tradeoff_points(record), tradeoff_ends(record)
                 everything.append(points)
-                axis.errorbar(*points.T, ends[..., 1].T, ends[..., 0].T, fmt="none", ecolor=COLOURS[defence], elinewidth=0.5, alpha=0.5)
+                axis.errorbar(*points.T, xerr=ends[:, 0].T, yerr=ends[:, 1].T, fmt="none", ecolor=COLOURS[defence], elinewidth=0.5, alpha=0.5)
                 axis.plot(*points[np.argsort(points[:, 0])].T, "o-", ms=4, lw=0.8, color=COLOURS[defence], label=NAMES[defence])
         everything = np.concatenate(everything)
         axis.plot(*everything[evaluation.pareto(everything)].T, "o", ms=9, mfc="none", mec="#000000", lw=0, label="Pareto front")

@@ -13,19 +13,7 @@ from milib import attacks, contenders, defenses, models, params, peers, rng, tra
 from milib.contenders import Setting, Sizes, timed
 from milib.data import SamplePool
 from milib.errors import StudyError
-from milib.study import Study
-
-DEFENCES = {
-    "none": {},
-    "gaussian_noise": {"sigma": 0.02},
-    "rotation": {"degrees": 40},
-    "xie": {"sizes": [16, 24]},
-    "guo": {"sizes": [22, 30]},
-    "mi_pl": {"ratio": 0.5},
-    "mi_ol": {"ratio": 0.5},
-    "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.2},
-}
-"""Table 4's defences on mixup models, for the latency of one prediction."""
+from milib.study import Study, settings_of
 
 
 def _resident(field: str) -> float:
@@ -113,7 +101,9 @@ def scaling(sizes: Sizes) -> dict:
 def _latency(pipe, sizes: Sizes) -> None:
     s, found = Setting(sizes), {}
     net, pool, one, index = models.frozen(s.net), SamplePool(s.data), s.x[:1], torch.zeros(1, dtype=torch.int64, device=s.device)
-    for name, settings in DEFENCES.items():
+    rows = params.load(params.project_root() / "params" / "c10.yaml").rows
+    table4 = {row["defence"]: settings_of(row) for row in reversed(rows) if row["model"] == "mixup"}  # the first row of each defence
+    for name, settings in reversed(table4.items()):
         defence = defenses.build(name, net, pool, settings, draws=sizes.draws, chunk=1 if name == "none" else sizes.draws)
         function = lambda defence=defence: defence.probabilities(one, rng.Draws("bench"), index)  # noqa: E731
         function()

@@ -172,6 +172,43 @@ def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Ten
     return torch.cat([function(*found)[: len(inputs[0]) - start] for start, found in pieces(chunk, *inputs)])
 
 
+class Folded(torch.autograd.Function):
+    """function(x[row], *addresses) in chunks of pairs, differentiable in x alone, in the memory of one chunk.
+
+    The backward pass recomputes a chunk before it goes through it, all but the last, whose graph is kept: one graph at a time, however
+    many chunks there are. The classifier's weights get no gradient; a second derivative raises RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx, function: Callable[..., Tensor], chunk: int, x: Tensor, row: Tensor, *addresses: Tensor) -> Tensor:
+        ctx.function, ctx.chunk, ctx.last = function, chunk, None
+        ctx.save_for_backward(x, row, *addresses)
+        if not ctx.needs_input_grad[2]:
+            return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
+        results = []
+        for start, (where, *piece) in pieces(chunk, row, *addresses):
+            with torch.set_grad_enabled(start + chunk >= len(row)):
+                images = x[where].detach().requires_grad_()
+                results.append(function(images, *piece)[: len(row) - start])
+        ctx.last = images, results[-1]
+        return torch.cat([result.detach() for result in results])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, row, *addresses = ctx.saved_tensors
+        total, (kept, ctx.last) = torch.zeros_like(x), (ctx.last, None)
+        for start, (where, *piece) in reversed(list(pieces(ctx.chunk, row, *addresses))):
+            part = gradient[start : start + ctx.chunk]
+            if kept is None:
+                with torch.enable_grad():
+                    images = x[where].detach().requires_grad_()
+                    kept = images, ctx.function(images, *piece)[: len(part)]
+            total.index_put_((where,), torch.autograd.grad(kept[1], kept[0], part)[0], accumulate=True)
+            kept = None
+        return None, None, total, *[None] * (1 + len(addresses))
+
+
 def probabilities(model: nn.Module, x: Images, chunk: int) -> Predictions:
     """Softmax predictions F(x) [B, L] in float32, without gradient."""
     with torch.no_grad():

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from milib.data import SOURCES
-from milib.defenses import DEFENCES
+from milib.defenses import DEFENCES, Limits
 from milib.errors import StudyError
 
 MODELS = ("erm", "mixup", "at", "interpolated_at", "manifold_mixup", "matched_mixup", "long_mixup")
@@ -40,7 +40,7 @@ class Params:
     classes: int = _key("number of classes L", 3, 1000)
     n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
     n_heldout: int = _key("training images held out for every selection", 10, 10**5)
-    n_test: int = _key("test points of 04-06", 2, 10**5)
+    n_test: int = _key("test points of 01, 02 and 04-06", 2, 10**5)
     n_theory: int = _key("test points of 03, at most n_test", 2, 10**5)
     n_adaptive: int = _key("test points of 07, at most n_test", 2, 10**5)
     model: str = _key("architecture", choices=("small", "compact", "resnet50"))
@@ -62,21 +62,21 @@ class Params:
     augment: str = _key("training augmentation", choices=("none", "crop_flip"))
     alpha: float = _key("mixup ratio in training: Beta(alpha, alpha)", 1e-3, 100)
     train_steps: int = _key("PGD steps inside AT", 1, 1000)
-    train_step_size: float = _key("their size", 0, 1)
+    train_step_size: float = _key("their size, on pixels in [0, 1]", 0, 1)
     extra_models: bool = _key("train the models B.1 names too")
-    epsilon: float = _key("radius of the attacks", 0, 1)
-    step_size: float = _key("size of a PGD step", 0, 1)
+    epsilon: float = _key("radius of the attacks, on pixels in [0, 1]", 0, 1)
+    step_size: float = _key("size of a PGD step, on pixels in [0, 1]", 0, 1)
     steps: list[int] = _key("PGD steps, one trajectory with snapshots", 1, 10**5)
     attack_label: str = _key("label of untargeted PGD: the paper's y, or as published", choices=("label", "prediction"))
     draws: int = _key("draws N of every randomised defence", 1, 10**5)
-    draw_sets: int = _key("sets of draws for clean and the first PGD column", 1, 1000)
+    draw_sets: int = _key("sets of draws for clean and the first PGD column of each mode", 1, 1000)
     pool: str = _key("sample pool p_s: training images, or test images as published", choices=("train", "test"))
     rows: list[dict] = _key("Table 2 or 3: model, defence and its parameters")
-    match_clean: bool = _key("choose baselines' parameters on held-out images at MI-OL's clean accuracy")
+    match_clean: bool = _key("choose the rows' parameters on held-out images, at MI-OL's clean accuracy")
     grids: dict = _key("defence -> values of its last parameter: what 04 chooses from and 06 sweeps; an override replaces all")
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
-    fig5_epsilon: float = _key("radius of Fig. 5", 0, 1)
+    fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", 0, 1)
 
     def epochs_of(self, name: str) -> int:
         """Training epochs of a model of MODELS, at least one."""
@@ -133,11 +133,11 @@ def _unknown(run: str, what: str, name: str, valid) -> StudyError:
     return StudyError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near[0]}'")
 
 
-def _setting(where: str, value, limits: tuple):
-    """A parameter of a defence: a number, or a range [least, most], inside the limits of its Kind. Raises StudyError."""
-    low, high = limits
-    kind = list[int] if isinstance(low, int) else list[float] if isinstance(value, list | tuple) else float
-    checked = _value(where, value, kind, {"low": low, "high": high, "choices": None})
+def _setting(where: str, value, limits: Limits):
+    """A parameter of a defence, of its form and inside its limits. Raises StudyError."""
+    drawn = limits.form == "number or range" and isinstance(value, list | tuple)
+    kind = list[int] if limits.form == "whole range" else list[float] if drawn else float
+    checked = _value(where, value, kind, {"low": limits.low, "high": limits.high, "choices": None})
     if not isinstance(checked, tuple):
         return checked
     if len(checked) != 2 or checked[0] > checked[1]:
@@ -239,6 +239,9 @@ def build(values: Mapping) -> Params:
         checked[name] = min(checked[name], checked["n_test"])
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
     checked["grids"] = {defence: _check_grid(run, defence, grid) for defence, grid in checked["grids"].items()}
+    for defence in ("mi_pl", "mi_ol"):
+        if defence not in checked["grids"]:
+            raise StudyError(f"run '{run}': grids lacks {defence}: write the whole table")
     if checked["steps"][0] != 10 or list(checked["steps"]) != sorted(set(checked["steps"])):
         raise StudyError(f"run '{run}': steps is {list(checked['steps'])}: it must rise from 10, the paper's first column (PGD-10)")
     return Params(**checked)
@@ -252,7 +255,7 @@ def load(path: Path, overrides: Mapping | None = None) -> Params:
 def parameters_cell() -> str:
     """The source of every notebook's parameters cell: the keys of digits.yaml, so that papermill knows each of them."""
     values = read_yaml(project_root() / "params" / "digits.yaml")
-    lines = [f"{MARK}, those of params/digits.yaml unless papermill injects others; `milib.params.Params` explains each."]
+    lines = [f"{MARK}, those of params/digits.yaml unless papermill injects others; milib/params.py explains each."]
     for name, value in values.items():
         if name == "rows":
             lines += ["rows = [", *(f"    {row!r}," for row in value), "]"]

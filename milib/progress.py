@@ -12,7 +12,8 @@ LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 SHORT = 5
 """A stage of at most so many seconds shows nothing."""
-_bars: list[tuple[str, tqdm]] = []
+_bars: list[tuple[str, tqdm | None]] = []
+"""The stages that run, each inside the one before: its unit, and its bar where it is long."""
 
 
 def about(seconds: float) -> str:
@@ -22,9 +23,14 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+def frontend() -> bool:
+    """Whether a frontend that can show controls runs this kernel: Jupyter's server names the notebook to it."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
 def watched() -> bool:
-    """Whether somebody looks on: a frontend, to which Jupyter's server names the notebook, or a terminal."""
-    return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
+    """Whether somebody looks on: a frontend, or a terminal."""
+    return frontend() or sys.stderr.isatty()
 
 
 def live(text: str) -> None:
@@ -42,24 +48,28 @@ def clear_live() -> None:
 
 
 @contextlib.contextmanager
-def stage(what: str, total: float, seconds: float, unit: str = "images") -> Iterator[None]:
-    """Announce something that takes about `seconds`, in `total` units; `tick` moves its bar. Nothing stays of it."""
-    if seconds <= SHORT:
-        yield
-        return
-    live(f"{what}: {about(seconds)}")
-    bar = tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True, disable=not watched(), leave=False, mininterval=0.5)
+def stage(what: str, total: float, seconds: float, unit: str = "images", done: float = 0) -> Iterator[None]:
+    """Announce something that takes about `seconds` more, in `total` units of which some are `done`; `tick` moves its bar.
+
+    Nothing stays of it: the cell's output is cleared at its end, so a cell computes before it shows.
+    """
+    bar = None
+    if seconds > SHORT:
+        live(f"{what}: {about(seconds)}")
+        options = {"unit": f" {unit}", "unit_scale": True, "leave": False, "mininterval": 0.5}
+        bar = tqdm(total=total, initial=done, desc=what, disable=not watched(), **options)
     _bars.append((unit, bar))
     try:
         yield
     finally:
         _bars.pop()
-        bar.close()
-        if not _bars:  # an outer stage is still shown
-            clear_live()
+        if bar is not None:
+            bar.close()
+            if all(outer is None for _, outer in _bars):  # else an outer stage is still shown
+                clear_live()
 
 
 def tick(count: int, unit: str = "images") -> None:
     """So many images more went through a net, or steps were taken: the innermost bar moves, if it counts them."""
-    if _bars and _bars[-1][0] == unit:
+    if _bars and _bars[-1][0] == unit and _bars[-1][1] is not None:
         _bars[-1][1].update(count)

@@ -82,7 +82,8 @@ class Study:
     def varied(self, **changes) -> "Study":
         """The study with parameters changed that decide neither data nor models: it shares both, and its records lie beside this one's."""
         other = Study(dataclasses.replace(self.params, **changes), self.notebook)
-        other.store, other.splits, other.model, other.trained = self.store, self.splits, self.model, self.trained
+        for shared in ("store", "splits", "model", "trained", "pass_seconds"):
+            setattr(other, shared, getattr(self, shared))
         return other
 
     @cached_property
@@ -94,9 +95,8 @@ class Study:
             found = data.load(run.data, **{key: getattr(run, key) for key in keys}, root=params.data_root(run), device=self.device)
         except StudyError as error:
             raise StudyError(f"run '{run.run}': {error}") from None
-        for name in ("n_test", "n_theory", "n_adaptive"):
-            if getattr(run, name) > len(found.test):
-                raise StudyError(f"run '{run.run}': {name} is {getattr(run, name)}: it must lie between 2 and {len(found.test)} on {run.data}")
+        if run.n_test > len(found.test):
+            raise StudyError(f"run '{run.run}': n_test is {run.n_test}: it must lie between 2 and {len(found.test)} on {run.data}")
         return found
 
     @cached_property
@@ -128,16 +128,28 @@ class Study:
             seconds = sum(self.estimate(name) for name in missing)
             if self.device.type == "cpu" and self.params.epochs > 1 and seconds > 3600 * self.params.max_hours:
                 raise StudyError(self._too_long(missing, seconds))
-            if len(missing) > 1 and seconds > progress.SHORT:
-                progress.live(f"training {', '.join(missing)}: {about(seconds)} on this machine")
+            with progress.stage(f"training {', '.join(missing)}", len(missing), seconds if len(missing) > 1 else 0, "models"):
+                for name in missing:
+                    self.model(name)
+                    progress.tick(1, "models")
         for name in names:
             self.model(name)
-        if missing:
-            progress.clear_live()
 
     def _estimate(self, name: str) -> float:
-        """Seconds that training `name` would take here."""
-        return training.estimate_seconds(training.recipe(self.params, name), self.splits, self.precision)
+        """Seconds that training `name` takes here, less what was done already."""
+        whole = training.estimate_seconds(training.recipe(self.params, name), self.splits, self.precision)
+        done, steps = self._steps(name)
+        return whole * (1 - done / steps)
+
+    def _steps(self, name: str) -> tuple[int, int]:
+        """The training steps of `name` that were taken already, and all of them."""
+        recipe, state = training.recipe(self.params, name), self.state_path(name)
+        shipped = artifacts.read_parts(self.store.reference / "state" / state.name)
+        if shipped and not state.exists():  # go on where another machine stopped
+            artifacts.write_atomic(state, shipped)
+        each = math.ceil(len(self.splits.train) / recipe["batch_size"])
+        position = artifacts.read_tensors(state)[1] if state.exists() else {"epoch": 0, "step": 0}
+        return position["epoch"] * each + position["step"], recipe["epochs"] * each
 
     def _too_long(self, missing: list[str], seconds: float) -> str:
         run = self.params.run
@@ -173,16 +185,13 @@ class Study:
     def _train(self, name: str, recipe: dict) -> Path:
         path = self.store.checkpoint_path(name, recipe)
         state = self.state_path(name)
-        shipped = artifacts.read_parts(self.store.reference / "state" / path.name)
-        if shipped and not state.exists():  # go on where another machine stopped
-            artifacts.write_atomic(state, shipped)
-        seconds, steps = self.estimate(name), recipe["epochs"] * math.ceil(len(self.splits.train) / recipe["batch_size"])
+        seconds, (done, steps) = self.estimate(name), self._steps(name)
 
         def report(entry: dict) -> None:
             if seconds > progress.SHORT:
                 progress.live(f"{name}: {training.line(entry, recipe['epochs'])}")
 
-        with torch.random.fork_rng(devices=[]), progress.stage(f"training {name}", steps, seconds, "steps"):
+        with torch.random.fork_rng(devices=[]), progress.stage(f"training {name}", steps, seconds, "steps", done):
             options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
             weights, log = training.train(recipe, self.splits, state, **options)
         lines = [recipe | {"precision": self.precision, "made": artifacts.provenance(self.device)}, *log]
@@ -197,18 +206,6 @@ class Study:
         model, epochs = self.model(name), self.model(name).settings["epochs"]
         every = max(1, epochs // 10)
         return "\n".join(training.line(entry, epochs) for entry in model.log if entry["epoch"] % every == 0 or entry["epoch"] == epochs)
-
-    def training_note(self) -> str:
-        """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. Captions show it."""
-        scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[self.params.paper_table]
-        paper = params.load(params.project_root() / "params" / f"{scale}.yaml")
-
-        def told(recipe: dict) -> str:
-            inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
-            return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
-
-        both = {name: (told(recipe), told(training.recipe(paper, name))) for name, recipe in self.trained.items()}
-        return "; ".join(f"{name}: {here}" + (f" (the paper: {there})" if here != there else "") for name, (here, there) in both.items())
 
     # Attacks
 
@@ -229,8 +226,8 @@ class Study:
             elif run.attack_label == "prediction":
                 label = models.probabilities(model.scorer, points.x, run.chunk).argmax(1)
             options = {"epsilon": epsilon, "step_size": run.step_size, "steps": steps, "targeted": mode == "targeted"}
-            passes = 2 * max(steps) * count  # forward and backward
-            with progress.stage(f"PGD-{max(steps)}, {mode}, on {name}", count, passes * self.pass_seconds(name)):
+            seconds = 2 * max(steps) * count * self.pass_seconds(name)  # forward and backward
+            with progress.stage(f"PGD-{max(steps)}, {mode}, on {name}", count, seconds):
                 found = models.chunked(lambda x, y, s: attacks.pgd(model.attacker, x, y, start=s, **options), run.chunk, points.x, label, start)
             return {str(step): found[:, i] for i, step in enumerate(steps)}
 
@@ -254,8 +251,9 @@ class Study:
 
     def _base(self, name: str, column: str, count: int) -> Tensor:
         """log F(x) of the bare model on a column: one for all defences."""
-        with torch.no_grad():
-            return defenses.Undefended(self.model(name).scorer, chunk=self.params.chunk).base(self.batch(name, column, count))
+        x, seconds = self.batch(name, column, count), count * self.pass_seconds(name)
+        with torch.no_grad(), progress.stage(f"predictions of {name}", count, seconds):
+            return defenses.Undefended(self.model(name).scorer, chunk=self.params.chunk).base(x)
 
     # Defences
 
@@ -269,18 +267,21 @@ class Study:
         """store.record for model `name`; computing it sends `images` through the net, each at the cost of so many forward passes."""
 
         def shown() -> dict:
-            with progress.stage(what, images, images * cost * self.pass_seconds(name)):
+            seconds = images * cost * self.pass_seconds(name)
+            with progress.stage(what, images, seconds):
                 return compute()
 
         return self.store.record(what, identity, shown)
 
     def _pass_seconds(self, name: str) -> float:
-        """Seconds of one image's forward pass through a model here, as a chunk takes them."""
-        x = self.points(1).x.expand(self.params.chunk, -1, -1, -1)
-        for _ in range(2):  # the first one warms up
-            started = time.perf_counter()
-            models.probabilities(self.model(name).scorer, x, self.params.chunk).cpu()
-        return (time.perf_counter() - started) / self.params.chunk
+        """Seconds of one image's forward pass through a model here: the best of three chunks."""
+        x, taken = self.points(1).x.expand(self.params.chunk, -1, -1, -1), []
+        with progress.stage("timing", 0, 0, "chunks"):
+            for _ in range(3):
+                started = time.perf_counter()
+                models.probabilities(self.model(name).scorer, x, self.params.chunk).cpu()
+                taken.append(time.perf_counter() - started)
+        return min(taken) / self.params.chunk
 
     def identity(self, name: str, *uses: str, **more) -> dict:
         """What a record of model `name` depends on besides the code: weights, data, seed, precision, device type, and the

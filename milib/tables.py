@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from milib import artifacts, evaluation
+from milib import artifacts, evaluation, training
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY, columns
-from milib.params import Params, project_root
+from milib.params import Params, load, project_root
 from milib.study import Study, settings_of
 
 NAMES = {name: kind.title for name, kind in DEFENCES.items()} | {
@@ -254,12 +254,29 @@ def adaptive(records: dict[tuple[str, str, int], dict]) -> pd.DataFrame:
     return frame.fillna("")
 
 
+def training_note(study: Study) -> str:
+    """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. The report shows it."""
+    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[study.params.paper_table]
+    paper = load(project_root() / "params" / f"{scale}.yaml")
+
+    def told(recipe: dict) -> str:
+        inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
+        return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
+
+    both = {name: (told(recipe), told(training.recipe(paper, name))) for name, recipe in study.trained.items()}
+    return "; ".join(f"{name}: {here}" + (f" (the paper: {there})" if here != there else "") for name, (here, there) in both.items())
+
+
+def about(study: Study, caption: str) -> bytes:
+    """What made a table or figure, as JSON: its notebook, caption, models, and the records read so far."""
+    records = sorted({event["name"] for event in study.store.events if event["kind"] == "record"})
+    return json.dumps({"notebook": study.notebook, "caption": caption, "models": training_note(study), "records": records}, indent=1).encode()
+
+
 def save(study: Study, frame: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
     """Keep a table under tables/ of the run (CSV, HTML, and what made it), and return it to be shown."""
     folder = study.store.folder / "tables"
-    records = sorted({event["name"] for event in study.store.events if event["kind"] == "record"})
     artifacts.write_atomic(folder / f"{name}.csv", frame.to_csv().encode())
     artifacts.write_atomic(folder / f"{name}.html", frame.to_html(border=0).encode())
-    note = {"notebook": study.notebook, "caption": caption, "models": study.training_note(), "records": records}
-    artifacts.write_atomic(folder / f"{name}.json", json.dumps(note, indent=1).encode())
+    artifacts.write_atomic(folder / f"{name}.json", about(study, caption))
     return frame

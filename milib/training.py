@@ -257,7 +257,6 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
     trainer = Trainer(settings, splits, precision)
     if state.exists():
         trainer.restore(state)
-        progress.tick(trainer.epoch * trainer.steps_per_epoch + trainer.step, "steps")
         for entry in trainer.log:
             report(entry)
     saved = time.perf_counter()
@@ -280,13 +279,16 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
 
 
 def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
-    """How long `train` would take here, from a few timed steps of at most 16 images on a throw-away model."""
-    trainer = Trainer(settings | {"batch_size": min(16, settings["batch_size"])}, splits, precision)
+    """How long `train` would take here, from a few timed steps on a throw-away model, on a CPU of at most 16 images."""
+    small = min(16, settings["batch_size"]) if splits.train.images.device.type == "cpu" else settings["batch_size"]
+    trainer = Trainer(settings | {"batch_size": small}, splits, precision)
     order = trainer.order()
     trainer.one_step(order)
+    trainer.total.item()  # a GPU has done what it was given
     started, count = time.perf_counter(), 0
     while count < min(5, trainer.steps_per_epoch) and (count == 0 or time.perf_counter() - started < 2):
         trainer.step = count % trainer.steps_per_epoch
         trainer.one_step(order)
         count += 1
+    trainer.total.item()
     return (time.perf_counter() - started) / count * trainer.steps_per_epoch * settings["epochs"]

@@ -79,7 +79,7 @@ def test_computed_once_and_again_when_the_identity_changes(store, kind):
 def test_a_change_in_a_computing_module_recomputes(store, monkeypatch, kind):
     compute = Counted({} if kind == "record" else {"a": torch.zeros(1)})
     getattr(store, kind)("x", {}, compute)
-    monkeypatch.setattr(artifacts, "COMPUTE", artifacts.COMPUTE[1:])
+    monkeypatch.setitem(artifacts.SOURCES, artifacts.COMPUTE[0], "another text")
     getattr(store, kind)("x", {}, compute)
     assert compute.calls == 2
 

@@ -22,7 +22,8 @@ MOVES = (60, -120, 120, -60) * 5
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 # Milliseconds from the release of a control to the picture that is drawn for it.
-RELEASED = """() => new Promise(resolve => {
+RELEASED = """() => new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error('no new picture within a minute')), 60000);
   const picture = document.querySelector('.widget-image');
   let released = null;
   for (const event of ['pointerup', 'change'])
@@ -108,10 +109,14 @@ def timed(page, act: Callable[[], object]) -> float:
     return taken
 
 
+def handle_of(page, slider: str):
+    """The handle of the slider with this name."""
+    return page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
+
+
 def drag(page, slider: str, distance: int) -> None:
     """Drag a slider's handle by pixels and let it go."""
-    handle = page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
-    place = handle.bounding_box()
+    place = handle_of(page, slider).bounding_box()
     x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
@@ -141,7 +146,7 @@ def test_run_all_finishes_equations_are_set_and_sliders_move(opened, name):
     for explorer in (explorer for explorer, where in EXPLORERS.items() if where == name):
         show(page, f"{explorer}(")
         for slider in SLIDERS[explorer]:
-            page.get_by_text(slider, exact=True).wait_for()
+            handle_of(page, slider).wait_for()
             told(name, slider, [timed(page, lambda slider=slider, d=distance: drag(page, slider, d)) for distance in MOVES])
     if name == "05_detection":
         target = page.locator(".widget-dropdown", has=page.get_by_text("target", exact=True)).locator("select")

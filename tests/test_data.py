@@ -63,8 +63,6 @@ def test_generated_data_have_cifars_shape_and_can_be_learnt(run, classes):
         ({"n_heldout": 1395}, ["n_heldout", "1395", "1390"]),
         ({"n_train": 1201}, ["n_train", "1201", "1200"]),
         ({"n_test": 398}, ["n_test", "398", "397"]),
-        ({"n_theory": 398}, ["n_theory", "398", "397"]),
-        ({"n_adaptive": 398}, ["n_adaptive", "398", "397"]),
     ],
 )
 def test_sizes_that_the_data_cannot_give_are_refused_in_one_line(run, changes, words):

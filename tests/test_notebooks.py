@@ -59,6 +59,14 @@ def test_no_definitions_and_short_cells(notebook):
     assert statistics.median(len(source.splitlines()) for source in sources) < 6
 
 
+def test_cells_compute_before_they_show(notebook):
+    """What runs for long clears its cell's output when it is done (milib.progress)."""
+    shown, worked = r"\bprint\(|figures\.show\(|tables\.save\(|\.show\(\)", r"study\.(require|batch|examples)\(|experiments\.\w+\(|choices\("
+    for cell in code(notebook):
+        shows, works = ([place for place, line in enumerate(cell.source.splitlines()) if re.search(kind, line)] for kind in (shown, worked))
+        assert not shows or not works or max(works) <= min(shows), cell.source
+
+
 def test_ignored_cells_are_followed_by_a_check(notebook):
     """The next code cell that prints is compared strictly."""
     cells = [cell for cell in code(notebook) if printed(cell)]

@@ -18,6 +18,7 @@ FOLDER = params.project_root() / "params"
 RUNS = sorted(path.stem for path in FOLDER.glob("*.yaml") if isinstance(yaml.safe_load(path.read_text()), dict))
 KEYS = [f.name for f in dataclasses.fields(params.Params)]
 RANGES = {f.name: (f.metadata["low"], f.metadata["high"]) for f in dataclasses.fields(params.Params) if f.metadata["low"] is not None}
+MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
 ROW = {"model": "mixup", "defence": "mi_ol", "ratio": 0.5}
 
 
@@ -95,8 +96,8 @@ def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
 
 @pytest.mark.parametrize(("written", "value"), [("8/255", 8 / 255), ("0.25", 0.25), (1, 1.0), ("1e-3", 0.001)])
 def test_numbers_may_be_fractions_or_text(written, value):
-    found = params.build({"epsilon": written, "fig2_ratios": [written], "grids": {"gaussian_noise": [written]}})
-    assert (found.epsilon, found.fig2_ratios, found.grids) == (value, (value,), {"gaussian_noise": [value]})
+    found = params.build({"epsilon": written, "fig2_ratios": [written], "grids": MI | {"gaussian_noise": [written]}})
+    assert (found.epsilon, found.fig2_ratios, found.grids) == (value, (value,), MI | {"gaussian_noise": [value]})
     assert isinstance(found.epsilon, float)
 
 
@@ -137,7 +138,7 @@ def test_values_of_another_type_are_refused(name, value, hint):
         ({"defence": "mi_oll"}, ["unknown defence 'mi_oll'", "'mi_ol'"]),
         ({"rati": 0.5}, ["rows[1]", "'rati'", "'ratio'"]),
         ({"model": None}, ["unknown model 'None'"]),
-        ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0.0 and 1.0"]),
+        ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0 and 1"]),
         ({"ratio": [0.6, 0.4]}, ["rows[1]: ratio is [0.6, 0.4]", "[least, most]"]),
         ({"ratio": [0.4, 0.5, 0.6]}, ["rows[1]: ratio", "[least, most]"]),
         ({"defence": "xie"}, ["rows[1]", "'ratio'", "'sizes'"]),
@@ -155,15 +156,17 @@ def test_rows_are_checked(change, words):
         ({"none": [0.5]}, ["unknown defence in grids 'none'"]),
         ({"mi_ol": 0.5}, ["grids: mi_ol is 0.5", "a list"]),
         ({"mi_ol": []}, ["grids: mi_ol is []", "a list"]),
-        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2.0", "between 0.0 and 1.0"]),
-        ({"mi_combined": [-2]}, ["grids: mi_combined is -2.0", "between -1.0 and 1.0"]),
+        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2.0", "between 0 and 1"]),
+        ({"mi_combined": [-2]}, ["grids: mi_combined is -2.0", "between -1 and 1"]),
+        ({"gaussian_noise": [[0.1, 0.2]]}, ["grids: gaussian_noise is [0.1, 0.2]", "a number"]),
+        ({"gaussian_noise": [0.1]}, ["grids lacks mi_pl", "the whole table"]),
         ({"xie": [6, 8]}, ["grids: xie is 6", "a list"]),
         ({"xie": [[8, 6]]}, ["grids: xie is [8, 6]", "[least, most]"]),
         ({"xie": [[6, 33]]}, ["grids: xie is 33", "between 1 and 32"]),
     ],
 )
 def test_grids_are_checked(grids, words):
-    assert params.build({"grids": "{xie: [[6, 8]]}"}).grids == {"xie": [[6, 8]]}
+    assert params.build({"grids": "{mi_pl: [0.5], mi_ol: [0.4], xie: [[6, 8]]}"}).grids == {"mi_pl": [0.5], "mi_ol": [0.4], "xie": [[6, 8]]}
     line = refusal(grids=grids)
     assert all(word in line for word in words)
 

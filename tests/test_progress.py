@@ -41,6 +41,11 @@ def test_a_short_stage_shows_nothing_and_a_failed_one_leaves_no_bar(shown, capsy
     with progress.stage("scoring", 30, progress.SHORT):
         progress.tick(10)
     assert not shown and not capsys.readouterr().out
+    with progress.stage("scoring", 30, 100, done=4), progress.stage("an attack for it", 5, 1):
+        progress.tick(5)  # the attack's
+    assert [bar.n for bar in shown] == [4]
+    shown.clear()
+    capsys.readouterr()
     with pytest.raises(ZeroDivisionError), progress.stage("scoring", 30, 100):
         raise ZeroDivisionError
     progress.tick(5)

@@ -32,8 +32,10 @@ def test_04_from_the_shipped_weights_gives_the_committed_predictions(cifar_root,
     found = {json.dumps(record["row"], sort_keys=True): record for record in scores(tmp_path / "outputs" / "c10_compact") if len(record["cells"]) > 2}
     equal = []
     for record in committed:
+        name = f"{record['row']['model']} + {record['row']['defence']} {settings_of(record['row'])}"
         again = found[json.dumps(record["row"], sort_keys=True)]
-        assert again["index"] == record["index"][:POINTS], settings_of(record["row"])
-        for column, cell in record["cells"].items():
-            equal.append(np.array(cell["predictions"])[:, :POINTS] == np.array(again["cells"][column]["predictions"]))
+        assert again["index"] == record["index"][:POINTS]
+        cells = [(np.array(cell["predictions"])[:, :POINTS], again["cells"][column]["predictions"]) for column, cell in record["cells"].items()]
+        equal.append(np.concatenate([before == now for before, now in cells]))
+        assert equal[-1].mean() >= 0.9, name
     assert np.concatenate(equal).mean() >= 0.97

@@ -1,12 +1,15 @@
 """The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
 
+import contextlib
+
 import pytest
 import torch
 
-from milib import evaluation, experiments, params, protocol, study, tables, training
+from milib import attacks, evaluation, experiments, params, progress, protocol, study, tables, training
 from milib.errors import StudyError
 
 DIGITS = params.project_root() / "params" / "digits.yaml"
+MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
 TINY = {"n_test": 12, "n_theory": 6, "n_adaptive": 4, "epochs": 1, "adversarial_share": 1, "train_steps": 1, "draws": 3, "draw_sets": 2, "steps": [10]}
 
 
@@ -78,7 +81,7 @@ def test_a_row_is_scored_with_all_its_draw_sets(tiny):
 
 def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
     """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
-    run = tiny(grids={"gaussian_noise": [0.0, 0.3, 0.9]})
+    run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
     entry = next(e for e in experiments.matched_rows(run) if e["row"]["defence"] == "gaussian_noise")
     model = entry["row"]["model"]
     target = experiments.heldout_clean(run, run.params.row(model, "mi_ol"))
@@ -88,7 +91,7 @@ def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
 
 def test_combined_in_the_tradeoff_equals_combined_in_the_table(tiny):
     """06 reuses one MI-PL and one MI-OL for all thresholds; each point must be what the defence itself gives."""
-    run = tiny(grids={"mi_combined": [0.0, 0.1]})
+    run = tiny(grids=MI | {"mi_combined": [0.0, 0.1]})
     row = run.params.row("mixup", "mi_combined")
     swept = experiments.tradeoff(run, row)
     points, draws = run.points(12), experiments._draws(run, "tradeoff")
@@ -136,7 +139,43 @@ def test_protocol_choices_are_made_one_at_a_time(tiny):
 def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
     run = tiny()
     run.require("erm", "at")
-    erm, at = run.training_note().split("; ")
+    erm, at = tables.training_note(run).split("; ")
     assert erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
     assert at.endswith(f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)")
-    assert run.varied(pool="test").training_note() == run.training_note()
+    assert tables.training_note(run.varied(pool="test")) == tables.training_note(run)
+
+
+def test_what_is_announced_is_what_runs(tiny, monkeypatch):
+    """The images of each stage against those that pass through a net in it; MI-Combined needs no MI-OL for what passes as clean."""
+    stages: list[list] = []
+    counted: dict[str, tuple[float, float]] = {}
+
+    @contextlib.contextmanager
+    def stage(what, total, seconds, unit="images", done=0):
+        stages.append([unit, 0])
+        yield
+        counted[what] = total, stages.pop()[1]
+
+    def tick(count, unit="images"):
+        if stages and stages[-1][0] == unit:
+            stages[-1][1] += count
+
+    monkeypatch.setattr(progress, "stage", stage)
+    monkeypatch.setattr(progress, "tick", tick)
+    run = tiny(chunk=5, draws=10)
+    experiments.linearity(run, "erm")
+    experiments.mixed_predictions(run, "mixup", "ol", 0.5)
+    for mode in ("pl", "ol"):
+        experiments.monte_carlo(run, "mixup", mode, 0.5, [1, 3], sets=2, n=3)
+    for row in run.params.rows[:11]:
+        experiments.score(run, row, experiments.columns(run))
+        experiments.heldout_clean(run, row)
+    experiments.detection(run, "mixup")
+    for row in experiments.families(run, "mixup"):
+        experiments.tradeoff(run, row)
+    for variant in attacks.ADAPTIVE:
+        experiments.adaptive(run, "mixup", variant, 2)
+    experiments.adaptive(run, "mixup", "none", 0)
+    assert len(counted) > 30
+    for what, (total, ticks) in counted.items():
+        assert (0.45 if "combined" in what else 0.75) * total <= ticks <= 1.15 * total, f"{what}: {total} announced, {ticks} ran"
