@@ -64,11 +64,13 @@ def lock(path: Path) -> Iterator[None]:
 
 def provenance(device: torch.device) -> dict:
     """What a record notes beside its identity: commit, versions, machine, threads, time, and the claims as they stood then."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False)
+    commit = ""
+    with contextlib.suppress(OSError):  # no git here
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False).stdout
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
-        "commit": commit.stdout.strip() or None,
+        "commit": commit.strip() or None,
         "versions": versions,
         "machine": machine,
         "threads": torch.get_num_threads(),

@@ -21,7 +21,7 @@ ADAPTIVE = (*LOSSES, "as_published")
 
 
 def random_start(draws: Draws, index: PairNumbers, draw: PairNumbers, shape: torch.Size, epsilon: float) -> Starts:
-    """Uniform in the eps-ball, [P, *shape], one start per (index, draw)."""
+    """Uniform in the eps-ball (epsilon on the [0, 1] scale), [P, *shape], one start per (index, draw)."""
     return (2 * draws.uniform(index, draw, shape.numel()).view(-1, *shape) - 1) * epsilon
 
 
@@ -63,8 +63,9 @@ def pgd(
     """Projected gradient descent on the cross-entropy (Eq. 18; Madry et al., ICLR 2018), l_inf.
 
     x: [B, C, H, W] in [0, 1]; label: [B], the true label, or the target when `targeted`; start: [B, C, H, W] perturbation
-    to begin from. Returns the examples after each number of `steps`, [B, len(steps), C, H, W]: one trajectory, so each
-    snapshot equals a separate run of that length. Eq. 18 clips around the clean x, not the previous iterate.
+    to begin from, clipped to the ball and to [0, 1]; epsilon, step_size: on the pixels' scale (8/255). Returns the examples
+    after each number of `steps`, [B, len(steps), C, H, W]: one trajectory, so each snapshot equals a separate run of that
+    length. Eq. 18 clips around the clean x, not the previous iterate.
     """
     sign = -1 if targeted else 1
 
@@ -85,7 +86,8 @@ def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targete
 
 
 def adaptive_gradient(mi, x: Images, label: Numbers, index: Numbers, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False) -> Images:
-    """The summed gradient over draws first..first+samples-1 (Eq. 24), [B, C, H, W].
+    """The gradient in x, through the mixing, of a loss of LOSSES, summed over draws first..first+samples-1, [B, C, H, W]: Eq. 24 up to
+    the positive factor lambda.
 
     The labels p_s allows are taken from the prediction at the current x. Memory is set by the chunk, not by `samples`.
     """
@@ -125,8 +127,9 @@ def adaptive_pgd(
 ) -> Images:
     """PGD against a MixupInference `mi` with `samples` adaptive samples a step (Fig. 4); variants in ADAPTIVE.
 
-    x: [B, C, H, W] in [0, 1]; label: [B]; index: [B], each image's number for its draws. Returns [B, C, H, W]:
-    in the eps-ball and [0, 1], but for `as_published`, which does not clip its result and raises ValueError for a target.
+    x: [B, C, H, W] in [0, 1]; label: [B]; index: [B], each image's number for its draws; draws: the attacker's own; epsilon, step_size:
+    on the pixels' scale. Returns [B, C, H, W]: in the eps-ball and [0, 1], but for `as_published`, which does not clip its result and
+    raises ValueError for a target. A defence without `transform` (MICombined) would be attacked as the bare model.
     """
     options = {"epsilon": epsilon, "step_size": step_size, "steps": [steps]}
     if variant == "as_published":

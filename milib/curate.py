@@ -18,10 +18,10 @@ from milib.errors import StudyError
 PARTS = {"tables": "*", "figures": "*", "profile": "*.json"}
 """What is kept besides notebooks and records. Checkpoints are shipped by milib.prepare."""
 SCALES = {
-    "c10": "CIFAR-10, the paper's ResNet-50",
+    "c10": "CIFAR-10, the paper's net",
     "c10_compact": "CIFAR-10, compact net",
     "c10_compact_seed1": "the same, a second seed of mixup and interpolated AT",
-    "c100": "CIFAR-100, the paper's ResNet-50",
+    "c100": "CIFAR-100, the paper's net",
     "c100_compact": "CIFAR-100, compact net",
 }
 """The runs that say something about the paper, in the order of FINDINGS.md."""

@@ -149,7 +149,10 @@ def augment(images: AnyImages, uniform: Crops) -> AnyImages:
 
 
 class SamplePool:
-    """The paper's p_s: clean images x_s grouped by label y_s, on the data's device; augmented: cropped and flipped as in training."""
+    """The paper's p_s: clean images x_s grouped by label y_s, on the data's device; augmented: cropped and flipped as in training.
+
+    Raises StudyError where a class has no image.
+    """
 
     def __init__(self, data: Dataset, augmented: bool = False):
         self.augmented = augmented

@@ -23,7 +23,7 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     """Each choice on the mixup and interpolated-AT rows that it touches (the first row of a model and a defence).
 
     Sample pool: test images, cropped and flipped, as the authors' code. Label under attack: the model's prediction, as their code.
-    Sigma: the paper's number read on pixels in [0, 1], which is twice the row's. Xie, Guo: not through the code's 8-bit images.
+    Sigma: twice the row's, the paper's number read on [0, 1] where no row was matched. Xie, Guo: not through the code's 8-bit images.
     """
     pool, label, both = study.varied(pool="test"), study.varied(attack_label="prediction"), ["clean", PRIMARY]
     wanted = [

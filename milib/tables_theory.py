@@ -107,8 +107,8 @@ def _measured(v: dict, mask: np.ndarray, limit: tuple[float, float]) -> dict[str
         "RIC holds": holds,
         "MI decides y": v["right"],
         "RIC and the decision agree": holds == v["right"],
-        "G_yhat(lambda delta) > 0": v["mixed_yhat"] > 0,
-        "G_y(lambda delta) < 0": v["mixed_y"] < 0,
+        "G_yhat(delta; x~0) > 0": v["g_yhat"] - v["transfer_yhat"] > 0,
+        "G_y(delta; x~0) < 0": v["g_y"] - v["transfer_y"] < 0,
         "reading B, ideal thresholds, disagrees with RIC": ideal_b != holds,
         "reading B, measured thresholds, disagrees with RIC": exact_b != holds,
     }

@@ -91,7 +91,7 @@ class ConstructedClassifier(nn.Module):
 
     An "image" [B, 1, 1, L + 2] in [0, 1] holds the class masses, the size t of the perturbation, and w, a property of clean
     images that H ignores and G may feel. G sums to 0, vanishes at t = 0, and keeps F in the simplex for power >= 1.
-    Returns logits log F. strength must exceed 1/2, so that Eq. 2 holds.
+    Returns logits log F. strength in (1/2, 1], so that Eq. 2 holds and F is a distribution; transfer in [0, 1]. Not checked.
     """
 
     def __init__(self, classes: int, y: int, attacked: int, strength: float, power: float, transfer: float):
