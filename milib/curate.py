@@ -5,7 +5,6 @@ It then writes outputs/reference/FINDINGS.md and the README's overview anew, fro
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,13 +29,17 @@ VERDICTS = ("holds", "fails", "undecided", "not measured")
 
 def used_records(folder: Path) -> list[Path]:
     """The records that the notebooks' last runs read. Raises StudyError where one is missing or damaged."""
-    names = {entry["name"] for path in folder.glob("profile/*.json") for entry in pages.read_json(path, []) if entry["kind"] == "record"}
-    found = [folder / "records" / name for name in sorted(names)]
+    found = [folder / "records" / name for name in sorted(_named(folder))]
     for path in found:
         if not path.exists():
             raise StudyError(f"{path} is missing: run the notebooks of '{folder.name}' again")
         artifacts.read_record(path)
     return found
+
+
+def _named(folder: Path) -> set[str]:
+    """The records that the profiles of a folder's notebooks name."""
+    return {entry["name"] for path in folder.glob("profile/*.json") for entry in pages.read_json(path, []) if entry["kind"] == "record"}
 
 
 def tidy(path: Path) -> bytes:
@@ -55,17 +58,25 @@ def tidy(path: Path) -> bytes:
 
 
 def curate(folder: Path, target: Path) -> None:
-    """Copy a run's notebooks, records, tables, figures and profile to `target`, in place of what lay there. Raises StudyError."""
+    """Copy a run's notebooks with their records, tables, figures and profiles to `target`, in place of what these notebooks left there.
+
+    What other notebooks left stays. Raises StudyError.
+    """
     notebooks = {path.name: tidy(path) for path in sorted(folder.glob("notebooks/*.ipynb"))}
     if not notebooks:
         raise StudyError(f"{folder} has no executed notebook: `make study RUN={folder.name}` makes them")
     records = used_records(folder)
-    for part in ("notebooks", "records", *PARTS):
-        shutil.rmtree(target / part, ignore_errors=True)
+    for about in (*target.glob("tables/*.json"), *target.glob("figures/*.json")):
+        if f"{pages.read_json(about)['notebook']}.ipynb" in notebooks:
+            for path in about.parent.glob(f"{about.stem}.*"):
+                path.unlink()
     for name, content in notebooks.items():
         artifacts.write_atomic(target / "notebooks" / name, content)
     for path in [*records, *(path for part, pattern in PARTS.items() for path in sorted(folder.glob(f"{part}/{pattern}")))]:
         artifacts.write_atomic(target / path.relative_to(folder), path.read_bytes())
+    for path in target.glob("records/*.json"):
+        if path.name not in _named(target):
+            path.unlink()
 
 
 # What was found
@@ -105,7 +116,7 @@ def overview(reference: Path) -> str:
     runs = {name: claims for name in SCALES if (claims := judged(reference / name))}
     if not runs:
         return "No run on CIFAR has been curated yet."
-    lines = ["| claim | where the paper says so | " + " | ".join(f"`{name}`" for name in runs) + " |", "|---" * (2 + len(runs)) + "|"]
+    lines = ["| claim | in the paper | " + " | ".join(f"`{name}`" for name in runs) + " |", "|---" * (2 + len(runs)) + "|"]
     for claim in params.read_table(params.project_root() / "params" / "claims.yaml"):
         cells = [runs[name].get(claim["id"], {"verdict": "not measured"})["verdict"] for name in runs]
         lines.append("| " + " | ".join([claim["statement"], claim["source"], *cells]) + " |")

@@ -47,6 +47,18 @@ def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     assert notebook.cells[0].outputs[0].text == "2"
 
 
+def test_what_other_notebooks_left_stays_and_what_this_one_left_goes(run, tmp_path):
+    target = tmp_path / "reference" / "c10_compact"
+    for notebook, name in (("04_oblivious", "gone"), ("06_tradeoff", "kept")):
+        artifacts.write_atomic(target / "figures" / f"{name}.json", json.dumps({"notebook": notebook}).encode())
+        artifacts.write_atomic(target / "figures" / f"{name}.png", b"png")
+    artifacts.write_atomic(target / "profile" / "06_tradeoff.json", json.dumps([{"kind": "record", "name": "tradeoff-1.json"}]).encode())
+    artifacts.write_atomic(target / "records" / "tradeoff-1.json", b"{}")
+    curate.curate(run, target)
+    assert {path.stem for path in target.glob("figures/*")} == {"kept"}
+    assert {path.name.split("-")[0] for path in target.glob("records/*")} == {"claims", "score", "tradeoff"}
+
+
 def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
     path = run / "notebooks" / "04_oblivious.ipynb"
     good = nbformat.read(path, 4)
