@@ -16,7 +16,7 @@ from milib.artifacts import source_digest
 from milib.experiments import BASELINES, MI, PRIMARY
 from milib.params import digest, project_root, read_table
 from milib.study import Study
-from milib.tables import TableRow
+from milib.tables import NAMES, TableRow, parameters
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def _compare(label: str, values: np.ndarray) -> Comparison:
 def more_linear(evidence: dict, model: str, than: str) -> list[Comparison]:
     """Total variation from linearity (Eq. 3), relative: (than - model) / mean(than)."""
     first, second = (np.array(evidence["linearity"][name]["prediction"]).mean(1) for name in (model, than))
-    return [_compare(f"{model} against {than}", (second - first) / second.mean())]
+    return [_compare(f"{NAMES[model]} against {NAMES[than]}", (second - first) / second.mean())]
 
 
 def _accuracy(evidence: dict, row: list[str], column: str) -> np.ndarray:
@@ -44,9 +44,14 @@ def _accuracy(evidence: dict, row: list[str], column: str) -> np.ndarray:
     return evaluation.correct(record["cells"][column], record["labels"])
 
 
+def _named(row: list[str]) -> str:
+    """A row of a table, as tables name it."""
+    return " + ".join(NAMES[name] for name in row if name != "none")
+
+
 def beats(evidence: dict, row: list[str], others: list[list[str]], column: str = PRIMARY) -> list[Comparison]:
     """Accuracy of a table row minus that of each other row, paired by image."""
-    return [_compare(f"{' + '.join(row)} - {' + '.join(other)}", _accuracy(evidence, row, column) - _accuracy(evidence, other, column)) for other in others]
+    return [_compare(f"{_named(row)} - {_named(other)}", _accuracy(evidence, row, column) - _accuracy(evidence, other, column)) for other in others]
 
 
 def gains_more(evidence: dict, pairs: list[list[str]]) -> list[Comparison]:
@@ -54,7 +59,7 @@ def gains_more(evidence: dict, pairs: list[list[str]]) -> list[Comparison]:
     found = []
     for pair in pairs:
         first, second = (_accuracy(evidence, [model, "mi_ol"], PRIMARY) - _accuracy(evidence, [model, "none"], PRIMARY) for model in pair)
-        found.append(_compare(f"gain on {pair[0]} - gain on {pair[1]}", first - second))
+        found.append(_compare(f"gain on {NAMES[pair[0]]} - gain on {NAMES[pair[1]]}", first - second))
     return found
 
 
@@ -83,7 +88,7 @@ def detects_better(evidence: dict, detector: str, than: str, models: list[str]) 
     for model in models:
         first, second = (_scores(evidence, model, name) for name in (detector, than))
         samples = evaluation.auc_samples(*first) - evaluation.auc_samples(*second)
-        found.append(_auc_comparison(f"{detector} - {than} on {model}", evaluation.auc(*first) - evaluation.auc(*second), samples))
+        found.append(_auc_comparison(f"{NAMES[detector]} - {NAMES[than]} on {NAMES[model]}", evaluation.auc(*first) - evaluation.auc(*second), samples))
     return found
 
 
@@ -92,7 +97,7 @@ def below_one_half(evidence: dict, detector: str, models: list[str]) -> list[Com
     found = []
     for model in models:
         scores = _scores(evidence, model, detector)
-        found.append(_auc_comparison(f"1/2 - {detector} on {model}", 0.5 - evaluation.auc(*scores), 0.5 - evaluation.auc_samples(*scores)))
+        found.append(_auc_comparison(f"1/2 - {NAMES[detector]} on {NAMES[model]}", 0.5 - evaluation.auc(*scores), 0.5 - evaluation.auc_samples(*scores)))
     return found
 
 
@@ -103,7 +108,7 @@ def dominates(evidence: dict, model: str) -> list[Comparison]:
         if name == model and defence in (*MI, *BASELINES):
             for setting, cell in zip(record["settings"], record["cells"], strict=True):
                 accuracy = [evaluation.correct(cell[column], record["labels"]) for column in ("clean", PRIMARY)]
-                cells[defence in BASELINES].append((f"{defence} {setting}", *accuracy))
+                cells[defence in BASELINES].append((f"{NAMES[defence]} ({parameters(setting)})", *accuracy))
     found = []
     for label, clean, robust in cells[True]:
         able = [other for _, its_clean, other in cells[False] if its_clean.mean() >= clean.mean() - 0.01]
@@ -117,7 +122,7 @@ def leaves_a_gain(evidence: dict, model: str) -> list[Comparison]:
     most = max(samples for name, samples in evidence["adaptive"] if name == model)
     defended, bare = (evidence["adaptive"][model, samples] for samples in (most, 0))
     values = [evaluation.correct(record["cell"], record["labels"]) for record in (defended, bare)]
-    return [_compare(f"{model} + mi_ol, {most} samples - {model}", values[0] - values[1])]
+    return [_compare(f"{_named([model, 'mi_ol'])}, {most} samples - {NAMES[model]}", values[0] - values[1])]
 
 
 STATISTICS: dict[str, Callable[..., list[Comparison]]] = {

@@ -118,8 +118,8 @@ def linearity(records: dict[str, dict]) -> Figure:
             found = np.array([evaluation.mean_interval(column) for column in np.array(record[kind]).T])
             axis.plot(record["ratios"], found[:, 0], "o-", ms=3, color=COLOURS[name], label=NAMES[name])
             axis.fill_between(record["ratios"], found[:, 1], found[:, 2], color=COLOURS[name], alpha=0.2, lw=0)
-        axis.set(title=title, xlabel=r"mixup ratio $\lambda$", ylim=(0, None))
-    axes[0][0].set_ylabel("total variation")
+        axis.set(title=title, xlabel=r"mixup ratio $\lambda$")
+    axes[0][0].set(ylabel="total variation", ylim=(0, None))
     axes[0][1].legend(**OUTSIDE)
     return figure
 
@@ -144,7 +144,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
 
     records: (mode, ratio) -> a record of experiments.mixed_predictions. D_y is drawn with the sign of the paper's note.
     """
-    figure, axes = panels(2, 4, 2.9, 2.5)
+    figure, axes = panels(2, 4, 2.9, 3.1)
     if not all(any(theory.measured(record, *key)["eq2"]) for key, record in records.items()):
         figure.suptitle("where no image satisfies Eq. 2: all images")
     ratios = sorted({ratio for _, ratio in records})
@@ -178,7 +178,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
             axis.plot(grid, limit, "--", color="#000000", lw=1, label="threshold (RIC: above)")
             axis.set(title=f"{name}: {label}")
         for axis in line:
-            axis.legend(fontsize=7, framealpha=0.6)
+            axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
             axis.set_xlabel(r"mixup ratio $\lambda$")
     return figure
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from milib import artifacts, pages, params
+from milib import artifacts, pages, params, progress
 from milib.data import SOURCES
 from milib.errors import StudyError
 
@@ -155,15 +155,17 @@ def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
             shown = f'<div class="wide">{files["html"].read_text()}</div>'
         else:
             file, media = (files["png"], "image/png") if files["png"].exists() else (files["svg"], "image/svg+xml")
-            shown = f'<img alt="{html.escape(name)}" src="data:{media};base64,{base64.b64encode(file.read_bytes()).decode()}">'
+            content = file.read_bytes()
+            width = f' width="{int.from_bytes(content[16:20]) // 2}"' if media == "image/png" else ""  # one size of letters in all figures
+            shown = f'<img alt="{html.escape(name)}"{width} src="data:{media};base64,{base64.b64encode(content).decode()}">'
         same = ", ".join(_link(folder, f"{kind}/{file.name}", ending) for ending, file in files.items() if file.exists())
         made = _made_by(folder, about, records)
         parts.append(f'<figure id="{html.escape(name)}">{shown}<figcaption>{caption} <small>({same})</small></figcaption>{made}</figure>')
     return "".join(parts) or "<p>None yet.</p>"
 
 
-def _origin(folder: Path, records: dict[str, dict]) -> str:
-    """What the run is: its data, machine, versions, commits and dates, as its records tell."""
+def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
+    """What the run is: its data, machine, versions, commits and dates, as its records tell, and how long its notebooks took."""
     made = [record["made"] for record in records.values() if record["used"]]
     data = sorted({record["identity"]["data"] for record in records.values() if record["identity"].get("data") in SOURCES}) or [folder.name]
     whens = sorted({entry["when"] for entry in made})
@@ -172,6 +174,8 @@ def _origin(folder: Path, records: dict[str, dict]) -> str:
         "Versions": sorted({f"{name} {version}" for entry in made for name, version in entry["versions"].items()}),
         "Commit": sorted({str(entry["commit"]) for entry in made}),
         "Computed": [" to ".join(dict.fromkeys((whens[0], whens[-1])))] if whens else ["nothing yet"],
+        "Records took": [progress.about(sum(record["seconds"] for record in records.values() if record["used"]))],
+        "Notebooks took": [progress.about(sum(wall or 0 for wall, _ in timing.values())) + " when they last ran"],
     }
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items())
     return f"<p>{ABOUT}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
@@ -231,7 +235,7 @@ def build(folder: Path) -> Path:
         + _table(["#seconds", "what", "where"], slowest),
         "Records": f"<details><summary>all {len(records)} records, one JSON file each</summary>{listed}</details>",
     }
-    body = f"<h1>Mixup Inference, run again: {html.escape(folder.name)}</h1>" + _origin(folder, records)
+    body = f"<h1>Mixup Inference, run again: {html.escape(folder.name)}</h1>" + _origin(folder, records, timing)
     body += "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections.items())
     index = folder / "index.html"
     artifacts.write_atomic(index, pages.whole_page(f"Mixup Inference: {folder.name}", body, ""))
