@@ -188,7 +188,7 @@ class Study:
         seconds, (done, steps) = self.estimate(name), self._steps(name)
 
         def report(entry: dict) -> None:
-            if seconds > progress.SHORT:
+            if seconds > progress.LONG:
                 progress.live(f"{name}: {training.line(entry, recipe['epochs'])}")
 
         with torch.random.fork_rng(devices=[]), progress.stage(f"training {name}", steps, seconds, "steps", done):

@@ -12,12 +12,12 @@ from milib import attacks, defenses, theory
 from milib.rng import Draws
 
 
-def middle(low: float, high: float) -> float | list[int]:
+def middle(limits: defenses.Limits) -> float | list[int]:
     """The middle of a parameter's range, for defences that the table below does not name."""
-    return [(low + high) // 2] * 2 if isinstance(low, int) else (low + high) / 2
+    return [(limits.low + limits.high) // 2] * 2 if limits.form == "whole range" else (limits.low + limits.high) / 2
 
 
-SETTINGS = {name: {key: middle(*limits) for key, limits in kind.settings.items()} for name, kind in defenses.DEFENCES.items()} | {
+SETTINGS = {name: {key: middle(limits) for key, limits in kind.settings.items()} for name, kind in defenses.DEFENCES.items()} | {
     "none": {},
     "gaussian_noise": {"sigma": 0.1},
     "rotation": {"degrees": 30},

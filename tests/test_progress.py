@@ -29,12 +29,12 @@ def test_a_long_stage_says_how_long_and_counts_its_own_unit(shown, capsys):
     with progress.stage("scoring", 30, 100):
         progress.tick(10)
         progress.tick(7, "steps")
-        with progress.stage("training", 5, 60, "steps"):
+        with progress.stage("training", 5, 61, "steps"):
             progress.tick(9)
             progress.tick(2, "steps")
         progress.tick(20)
     assert [(bar.total, bar.n) for bar in shown] == [(30, 30), (5, 2)]
-    assert capsys.readouterr().out.splitlines() == [f"{progress.LIVE} scoring: about 2 min", f"{progress.LIVE} training: about 60 s"]
+    assert capsys.readouterr().out.splitlines() == [f"{progress.LIVE} scoring: about 2 min", f"{progress.LIVE} training: about 61 s"]
 
 
 def test_a_short_stage_shows_nothing_and_a_failed_one_leaves_no_bar(shown, capsys):
@@ -58,6 +58,9 @@ def test_nobody_watching_sees_lines_alone(monkeypatch, capsys):
         progress.tick(10)
     found = capsys.readouterr()
     assert found.out == f"{progress.LIVE} scoring: about 2 min\n" and not found.err
+    with progress.stage("scoring", 30, progress.LONG):
+        progress.tick(10)
+    assert not capsys.readouterr().out
 
 
 def test_inference_counts_images_without_the_padding(net, splits, shown):
