@@ -180,7 +180,7 @@ class _Inputs:
         self.curve.set_data(*evaluation.roc(clean, adversarial))
         false, true = (clean > threshold).mean(), (adversarial > threshold).mean()
         self.place.set_data([false], [true])
-        self.axes["E"].set_title(f"MI-PL score {score:+.2f}: {'flagged' if score > threshold else 'passed'}", fontsize=9)
+        self.axes["E"].set_title(f"MI-PL score {score:+.2f}, at {threshold:+.2f} {'flagged' if score > threshold else 'passed'}", fontsize=9)
         kind = "above" if score > threshold else "not above"
         flags = f"which flags {100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images"
         return f"detection score {score:+.3f}, {kind} the threshold {threshold:+.2f},\n{flags}"

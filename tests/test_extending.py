@@ -27,7 +27,7 @@ class Quantised(Defense):
 
 
 '''
-DEFENCE_LINE = '    "quantised": Kind("Quantised", "#666666", {"levels": (1.0, 255.0)}, _poolless(Quantised)),\n'
+DEFENCE_LINE = '    "quantised": Kind("Quantised", "#666666", {"levels": Limits(1, 255)}, _poolless(Quantised)),\n'
 ATTACK_LINE = '    "margin": lambda logits, label: -logits.gather(1, label[:, None]).sum(),\n'
 DATA = '''
 def _stripes(_root: Path, classes: int) -> tuple[tuple, tuple, int]:
