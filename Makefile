@@ -36,7 +36,7 @@ test: lint
 
 # What `make test` leaves out; each test says why where it skips.
 test-rest: setup
-	@pytest tests -rs -m "slow or browser or slurm" -n auto --dist loadfile
+	@pytest tests -rs -m "slow or browser or slurm"
 
 test-all: test test-rest
 
