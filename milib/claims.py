@@ -16,7 +16,7 @@ from milib.artifacts import source_digest
 from milib.experiments import BASELINES, MI, PRIMARY
 from milib.params import digest, project_root, read_table
 from milib.study import Study
-from milib.tables import NAMES, TableRow, parameters
+from milib.tables import NAMES, TableRow, parameters, row_name
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def _accuracy(evidence: dict, row: list[str], column: str) -> np.ndarray:
 
 
 def _named(row: list[str]) -> str:
-    """A row of a table, as tables name it."""
-    return " + ".join(NAMES[name] for name in row if name != "none")
+    return row_name(dict(zip(("model", "defence"), row, strict=True)))
 
 
 def beats(evidence: dict, row: list[str], others: list[list[str]], column: str = PRIMARY) -> list[Comparison]:

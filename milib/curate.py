@@ -74,8 +74,9 @@ def curate(folder: Path, target: Path) -> None:
         artifacts.write_atomic(target / "notebooks" / name, content)
     for path in [*records, *(path for part, pattern in PARTS.items() for path in sorted(folder.glob(f"{part}/{pattern}")))]:
         artifacts.write_atomic(target / path.relative_to(folder), path.read_bytes())
+    used = _named(target)
     for path in target.glob("records/*.json"):
-        if path.name not in _named(target):
+        if path.name not in used:
             path.unlink()
 
 
