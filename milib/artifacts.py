@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,11 +160,11 @@ def read_parts(path: Path) -> bytes:
 
 
 def read_record(path: Path) -> dict:
-    """A record's whole content. Raises StudyError where the file is damaged."""
+    """A record's whole content, of a curated one (.json.gz) too. Raises StudyError where the file is damaged."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
         intact = content["checksum"] == digest(content["result"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error, gzip.BadGzipFile):
         intact = False
     if not intact:
         raise StudyError(f"{path} is damaged: delete it and run again")

@@ -69,9 +69,10 @@ def profile(folder: Path) -> str:
 
 
 def _link(folder: Path, path: str, text: str = "") -> str:
-    """A relative link, or the text alone where there is no such file."""
+    """A relative link to a file, or to its compressed form (a curated record); the text alone where there is neither."""
     text = html.escape(text or Path(path).name)
-    return f'<a href="{quote(path)}">{text}</a>' if (folder / path).is_file() else text
+    there = next((name for name in (path, f"{path}.gz") if (folder / name).is_file()), None)
+    return f'<a href="{quote(there)}">{text}</a>' if there else text
 
 
 def _table(header: list[str], rows: Iterable[list[str]]) -> str:
@@ -88,9 +89,9 @@ def _records(folder: Path, used: set[str]) -> dict[str, dict]:
     Where no profile says, all count as used. Raises StudyError for a damaged one.
     """
     found = {}
-    for path in sorted(folder.glob("records/*.json")):
+    for path in sorted(folder.glob("records/*.json*")):
         content = artifacts.read_record(path)
-        found[path.name] = content if path.name.startswith("claims-") else content | {"result": None, "identity": {"data": content["identity"].get("data")}}
+        found[path.name.removesuffix(".gz")] = content if path.name.startswith("claims-") else content | {"result": None, "identity": {"data": content["identity"].get("data")}}
     for name, record in found.items():
         record["used"] = name in used or not used & set(found)
     return found

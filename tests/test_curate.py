@@ -34,7 +34,7 @@ def run(tmp_path):
 
 def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     target = tmp_path / "reference" / "c10_compact"
-    artifacts.write_atomic(target / "records" / "stale.json", b"{}")
+    artifacts.write_atomic(target / "records" / "stale.json.gz", b"{}")
     artifacts.write_atomic(target / "checkpoints" / "mixup.safetensors", b"weights")
     curate.curate(run, target)
     kept = {str(path.relative_to(target)).split("-")[0] for path in target.rglob("*") if path.is_file()}
@@ -53,7 +53,7 @@ def test_what_other_notebooks_left_stays_and_what_this_one_left_goes(run, tmp_pa
         artifacts.write_atomic(target / "figures" / f"{name}.json", json.dumps({"notebook": notebook}).encode())
         artifacts.write_atomic(target / "figures" / f"{name}.png", b"png")
     artifacts.write_atomic(target / "profile" / "06_tradeoff.json", json.dumps([{"kind": "record", "name": "tradeoff-1.json"}]).encode())
-    artifacts.write_atomic(target / "records" / "tradeoff-1.json", b"{}")
+    artifacts.write_atomic(target / "records" / "tradeoff-1.json.gz", b"{}")
     curate.curate(run, target)
     assert {path.stem for path in target.glob("figures/*")} == {"kept"}
     assert {path.name.split("-")[0] for path in target.glob("records/*")} == {"claims", "score", "tradeoff"}
@@ -96,5 +96,5 @@ def test_the_committed_findings_are_those_of_the_committed_records():
 
 def test_committed_records_are_whole_and_were_made_under_the_claims_as_they_stand():
     now = params.digest((params.project_root() / "params" / "claims.yaml").read_text())
-    for path in REFERENCE.glob("*/records/*.json"):
+    for path in REFERENCE.glob("*/records/*"):
         assert artifacts.read_record(path)["made"]["claims"] == now, f"{path} was made under other claims: run {path.parts[-3]} again"
