@@ -112,7 +112,7 @@ def dominates(evidence: dict, model: str) -> list[Comparison]:
     for label, clean, robust in cells[True]:
         able = [other for _, its_clean, other in cells[False] if its_clean.mean() >= clean.mean() - 0.01]
         best = max(able, key=np.mean) if able else robust - 1
-        found.append(_compare(f"MI - {label}", best - robust))
+        found.append(_compare(f"MI - {label}" if able else f"no MI setting is as clean as {label}", best - robust))
     return found
 
 

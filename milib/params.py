@@ -104,9 +104,9 @@ def _number(where: str, value, kind: type):
 def _value(where: str, value, kind, meta: dict):
     """`value` as `kind`, inside the range of `meta`. Raises StudyError naming key, value and range."""
     origin = getattr(kind, "__origin__", None)
-    if isinstance(value, str) and value and (origin is list or kind is dict):
+    if isinstance(value, str) and value and (origin is list or kind in (dict, bool)):
         with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`
+            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`, `-p match_clean true`
     if origin is list:
         if not isinstance(value, list | tuple) or not value:
             raise StudyError(f"{where} is {value!r}: write a list such as [1, 2, 3]")

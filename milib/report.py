@@ -91,7 +91,9 @@ def _records(folder: Path, used: set[str]) -> dict[str, dict]:
     found = {}
     for path in sorted(folder.glob("records/*.json*")):
         content = artifacts.read_record(path)
-        found[path.name.removesuffix(".gz")] = content if path.name.startswith("claims-") else content | {"result": None, "identity": {"data": content["identity"].get("data")}}
+        found[path.name.removesuffix(".gz")] = (
+            content if path.name.startswith("claims-") else content | {"result": None, "identity": {"data": content["identity"].get("data")}}
+        )
     for name, record in found.items():
         record["used"] = name in used or not used & set(found)
     return found
@@ -176,8 +178,9 @@ def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
         "Commit": sorted({str(entry["commit"]) for entry in made}),
         "Computed": [" to ".join(dict.fromkeys((whens[0], whens[-1])))] if whens else ["nothing yet"],
         "Records took": [progress.about(sum(record["seconds"] for record in records.values() if record["used"]))],
-        "Notebooks took": [progress.about(sum(wall or 0 for wall, _ in timing.values())) + " when they last ran"],
     }
+    if walls := [wall for wall, _ in timing.values() if wall is not None]:
+        facts["Notebooks took"] = [f"{progress.about(sum(walls))} when they last ran"]
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items())
     return f"<p>{ABOUT}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
 

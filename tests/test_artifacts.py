@@ -1,5 +1,6 @@
 """Files are complete or absent, computed once, recomputed when their identity changes, and refused when damaged."""
 
+import gzip
 import json
 import math
 import subprocess
@@ -129,6 +130,17 @@ def test_damaged_records_are_refused(store):
             store.record("x", {}, lambda: {"values": [1, 2, 3]})
     path.write_bytes(whole)
     assert artifacts.read_record(path)["result"] == {"values": [1, 2, 3]}
+
+
+def test_a_compressed_record_is_read_and_a_damaged_one_refused(store):
+    store.record("x", {}, lambda: {"values": [1, 2, 3]})
+    whole = gzip.compress(next((store.folder / "records").iterdir()).read_bytes(), mtime=0)
+    path = store.folder / "x.json.gz"
+    path.write_bytes(whole)
+    assert artifacts.read_record(path)["result"] == {"values": [1, 2, 3]}
+    for content in (b"", whole[:-9], whole[: len(whole) // 2], whole[:40] + b"\xff" * 9 + whole[49:], b"{}"):
+        path.write_bytes(content)
+        refused(artifacts.read_record, path)
 
 
 def test_damaged_tensors_are_refused(tmp_path):

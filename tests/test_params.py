@@ -94,6 +94,11 @@ def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
     assert line.endswith(f"nearest: '{choices[0]}'")
 
 
+def test_a_truth_may_be_text_as_papermill_passes_it():
+    assert params.build({"nesterov": "true"}).nesterov is True
+    assert params.build({"nesterov": "false"}).nesterov is False
+
+
 @pytest.mark.parametrize(("written", "value"), [("8/255", 8 / 255), ("0.25", 0.25), (1, 1.0), ("1e-3", 0.001)])
 def test_numbers_may_be_fractions_or_text(written, value):
     found = params.build({"epsilon": written, "fig2_ratios": [written], "grids": MI | {"gaussian_noise": [written]}})
@@ -113,7 +118,7 @@ def test_numbers_may_be_fractions_or_text(written, value):
         ("epochs", 2.5, "a whole number"),
         ("epochs", "3/2", "a whole number"),
         ("nesterov", 1, "true or false"),
-        ("nesterov", "yes", "true or false"),
+        ("nesterov", "maybe", "true or false"),
         ("device", 3, "a word"),
         ("steps", 10, "a list"),
         ("steps", [], "a list"),
