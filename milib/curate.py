@@ -105,8 +105,7 @@ def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
     """The text on one run: how many claims hold, and each with the comparison that decides it."""
     counts = {verdict: sum(claim["verdict"] == verdict for claim in claims.values()) for verdict in VERDICTS}
     yield f"## {SCALES[name]} (`{name}`)\n"
-    rest = f"{counts['undecided']} are undecided and {counts['not measured']} not measured"
-    yield f"Of {len(claims)} claims {counts['holds']} hold, {counts['fails']} fail, {rest}.\n"
+    yield f"{len(claims)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
     for verdict in VERDICTS:
         chosen = [claim for claim in claims.values() if claim["verdict"] == verdict]
         if chosen:

@@ -89,7 +89,7 @@ def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
     return study.record(f"components-{name}-{mode}-{ratio}", name, identity, compute, 2 * run.n_theory * (run.draws + 1), cost=2)
 
 
-def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 10) -> dict:
+def monte_carlo(study: Study, name: str, mode: str, ratio: float, counts: list[int], sets: int = 20, n: int = 4) -> dict:
     """The Monte Carlo error of Eq. 6: root mean square distance of F_MI,N from the enumerated expectation, for each N."""
 
     def compute() -> dict:

@@ -3,40 +3,36 @@
 Where no frontend is (papermill, nbval, HTML) the picture and its numbers stand alone, and nothing is broken. `progress.frontend` says which.
 """
 
-import io
 from collections.abc import Callable
 from functools import cache, lru_cache
 
 import ipywidgets as widgets
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import Image, display
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.artist import Artist
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from milib import attacks, defenses, evaluation, rng, theory
+from milib.canvas import Canvas
 from milib.experiments import PRIMARY, reference_row
-from milib.figures import COLOURS, LOOK
+from milib.figures import COLOURS
 from milib.progress import frontend
 from milib.study import Study
 from milib.tables import NAMES, parameters, tradeoff_points
 
-DOTS = 72
-"""Resolution of the pictures: sharp enough, and drawn within a tenth of a second."""
 MOST_STEPS = 50
 """PGD steps that the explorer of inputs keeps, all from one trajectory."""
-TILES = 8
-"""Mixed inputs that are shown."""
+TILES, GAP = 8, 2
+"""Mixed inputs that are shown, and the pixels between them."""
 UNTARGETED = "untargeted"
 
 
 class Explorer:
-    """Controls by name, and `draw(**values)`, which gives a figure and a text of numbers for their values."""
+    """Controls by name, and `draw(**values)`, which gives a canvas and a text of numbers for their values."""
 
-    def __init__(self, controls: dict[str, widgets.Widget], draw: Callable[..., tuple[Figure, str]]):
+    def __init__(self, controls: dict[str, widgets.Widget], draw: Callable[..., tuple[Canvas, str]]):
         self.controls, self.draw = controls, draw
         self.picture, self.numbers = widgets.Image(format="png"), widgets.HTML()
         self.redraw()
@@ -45,11 +41,8 @@ class Explorer:
 
     def redraw(self, _change: dict | None = None) -> None:
         """Draw for the values as they are; the picture before stays until then."""
-        figure, text = self.draw(**{name: control.value for name, control in self.controls.items()})
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=DOTS)
-        self.text = text
-        self.picture.value, self.numbers.value = content.getvalue(), f"<pre>{text}</pre>"
+        canvas, self.text = self.draw(**{name: control.value for name, control in self.controls.items()})
+        self.picture.value, self.numbers.value = canvas.png(), f"<pre>{self.text}</pre>"
 
     def show(self) -> None:
         """In JupyterLab the controls with the picture; elsewhere the picture and its numbers."""
@@ -70,53 +63,52 @@ def _slider(name: str, value, low, high, step) -> widgets.Widget:
     return kind(value, min=low, max=high, step=step, description=name, continuous_update=False)
 
 
-def _canvas(width: float, height: float, layout: str, **options) -> tuple[Figure, dict[str, Axes]]:
-    with plt.rc_context(LOOK):
-        figure = Figure(figsize=(width, height), layout="none")  # a layout engine would draw everything twice
-        axes = figure.subplot_mosaic(layout, **options)
-    return figure, axes
-
-
 # One input
 
 
 def _montage(rows: list[Tensor]) -> np.ndarray:
-    """Rows of images [k, C, H, W] in [0, 1] as one picture [*, *, 3], with white gaps."""
-    most, gap = max(map(len, rows)), 2
-    height, width = rows[0].shape[2:]
-    sheet = torch.ones(3, len(rows) * (height + gap), most * (width + gap))
+    """Rows of at most TILES images [k, C, H, W] in [0, 1] as one picture [*, *, 3], with white gaps."""
+    height, width = (side + GAP for side in rows[0].shape[2:])
+    sheet = torch.ones(3, len(rows) * height, TILES * width)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
-            sheet[:, r * (height + gap) : r * (height + gap) + height, c * (width + gap) : c * (width + gap) + width] = image.expand(3, -1, -1)
+            sheet[:, r * height : (r + 1) * height - GAP, c * width : (c + 1) * width - GAP] = image.expand(3, -1, -1)
     return sheet.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 class _Inputs:
-    """What the explorer of inputs computes and draws: attacks are kept, artists are moved rather than made anew."""
+    """What the explorer of inputs computes and draws: attacks are kept."""
 
     def __init__(self, study: Study, detection: dict[str, dict]):
         self.study, self.detection = study, detection
         self.classes = study.params.classes
         self.trajectory = lru_cache(maxsize=64)(self._trajectory)
-        self.figure, self.axes = _canvas(10, 6, "AAAAAAAAAEEE;AAAAAAAAAEEE;BBBBCCCCDDDD")
-        self.figure.subplots_adjust(0.09, 0.08, 0.99, 0.95, 1.2, 0.3)
-        sheet = self.axes["A"]
-        self.sheet = sheet.imshow(np.ones((5, TILES, 3)), interpolation="nearest", aspect="equal")
+        self.canvas = Canvas(10, 6, "AAAAAAAAAEEE;AAAAAAAAAEEE;BBBBCCCCDDDD", (0.09, 0.08, 0.99, 0.95, 1.2, 0.3))
+        axes, height = self.canvas.axes, study.splits.test.images.shape[2] + GAP
+        sheet, roc = axes["A"], axes["E"]
+        self.sheet = sheet.imshow(np.ones((5 * height, TILES * height, 3)), interpolation="nearest", aspect="equal")
         sheet.set_anchor("W")
         sheet.spines[:].set_visible(False)
         sheet.set_xticks([])
+        labels = [r"$x_0$, $x$, $\delta$", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$", "MI-OL: $x_s$", r"MI-OL: $\tilde{x}$"]
+        sheet.set_yticks([height * (row + 0.5) for row in range(5)], labels, fontsize=8)
         sheet.tick_params(length=0)
         self.bars, self.ideal = {}, {}
         for key, name in (("B", "none"), ("C", "mi_pl"), ("D", "mi_ol")):
-            axis = self.axes[key]
+            axis = axes[key]
             self.bars[name] = axis.bar(range(self.classes), np.zeros(self.classes), color=COLOURS[name], alpha=0.8)
             self.ideal[name] = axis.plot([], [], "_", color="#000000", ms=14, mew=2)[0]
             axis.set(ylim=(0, 1.05), xlabel="class")
             axis.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-        self.curve = self.axes["E"].plot([], [], color=COLOURS["mi_pl"])[0]
-        self.place = self.axes["E"].plot([], [], "o", color=COLOURS["mi_ol"], ms=8)[0]
-        self.axes["E"].set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
-        self.axes["E"].set_anchor("NE")
+            if name != "none":
+                axis.set_title(f"{NAMES[name]} (black: Table 1)", fontsize=9)
+        self.curve = roc.plot([], [], color=COLOURS["mi_pl"])[0]
+        self.place = roc.plot([], [], "o", color=COLOURS["mi_ol"], ms=8)[0]
+        roc.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        roc.set_anchor("NE")
+        self.titles = {key: axes[key].set_title(" ", fontsize=9, loc="left" if key == "A" else "center") for key in "ABE"}
+        self.canvas.moves(self.sheet, *(bar for bars in self.bars.values() for bar in bars), *self.ideal.values())
+        self.canvas.moves(self.curve, self.place, *self.titles.values())
 
     def _trajectory(self, image: int, model: str, epsilon: float, target: str) -> Tensor:
         """x after 0 ... MOST_STEPS steps, [MOST_STEPS + 1, C, H, W]."""
@@ -129,7 +121,7 @@ class _Inputs:
         options = {"epsilon": epsilon, "step_size": run.step_size * epsilon / run.epsilon, "steps": list(range(1, MOST_STEPS + 1)), "targeted": targeted}
         return torch.cat([x, attacks.pgd(self.study.model(model).attacker, x, aim, start=start, **options)[0]])
 
-    def draw(self, image: int, model: str, ratio: float, draws: int, epsilon: float, steps: int, target: str, threshold: float) -> tuple[Figure, str]:
+    def draw(self, image: int, model: str, ratio: float, draws: int, epsilon: float, steps: int, target: str, threshold: float) -> tuple[Canvas, str]:
         study, random = self.study, rng.Draws(self.study.params.seed, "explore")
         y = int(study.points(image + 1).y[image])
         path = self.trajectory(image, model, epsilon, target)
@@ -146,12 +138,20 @@ class _Inputs:
         rows = [torch.cat([clean, x, 0.5 + (x - clean) / (2 * epsilon or 1)])]
         for others in partner.values():
             rows += [others[:TILES], ratio * x + (1 - ratio) * others[:TILES]]
-        self._show(rows, model, y, yhat, found, self._ideal(ratio, y, yhat))
+        attack = f"PGD-{steps}, epsilon {epsilon:.3g}, {target}"
+        self.titles["A"].set_text(f"{attack}; \u03bb {ratio:.2g}, N {draws}")  # Greek letters as they are: setting TeX takes longer than the rest
+        self.titles["B"].set_text(f"{NAMES[model]}, bare: y {y}, \u0177 {yhat}")
+        self.sheet.set_data(_montage(rows))
+        ideal = self._ideal(ratio, y, yhat)
+        for name, bars in self.bars.items():
+            for bar, value in zip(bars, found[name][0].tolist(), strict=True):
+                bar.set_height(value)
+            self.ideal[name].set_data(list(ideal[name]), list(ideal[name].values()))
         place = self._roc(model, score, threshold)
         names = {"none": "bare", "mi_pl": "MI-PL", "mi_ol": "MI-OL"}
-        lines = [f"label {y}; prediction on x: {yhat}"]
+        lines = [f"x: test image {image} under {attack}; label {y}, prediction on x {yhat}; lambda {ratio:.2g}, N {draws}"]
         lines += [f"{names[k]:>6}: predicts {int(p.argmax())}; F_y {float(p[0, y]):.3f}, F_yhat {float(p[0, yhat]):.3f}" for k, p in found.items()]
-        return self.figure, "\n".join([*lines, place])
+        return self.canvas, "\n".join([*lines, place])
 
     def _ideal(self, ratio: float, y: int, yhat: int) -> dict[str, dict[int, float]]:
         """Table 1 with no G left after mixing: what the linear H gives at y and at the prediction."""
@@ -161,26 +161,13 @@ class _Inputs:
             found[name] = {yhat: table["yhat"][1]} | {y: table["y"][1]}
         return found | {"none": {}}
 
-    def _show(self, rows: list[Tensor], model: str, y: int, yhat: int, found: dict[str, Tensor], ideal: dict[str, dict[int, float]]) -> None:
-        sheet, height = _montage(rows), rows[0].shape[2] + 2
-        self.sheet.set_data(sheet)
-        self.sheet.set_extent((0, sheet.shape[1], sheet.shape[0], 0))
-        labels = [r"$x_0$, $x$, $\delta$", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$", "MI-OL: $x_s$", r"MI-OL: $\tilde{x}$"]
-        self.axes["A"].set_yticks([height * (r + 0.5) for r in range(len(rows))], labels, fontsize=8)
-        for key, name in (("B", "none"), ("C", "mi_pl"), ("D", "mi_ol")):
-            for bar, value in zip(self.bars[name], found[name][0].tolist(), strict=True):
-                bar.set_height(value)
-            self.ideal[name].set_data(list(ideal[name]), list(ideal[name].values()))
-            title = f"{NAMES[model]}, bare: y {y}, $\\hat{{y}}$ {yhat}" if name == "none" else f"{NAMES[name]} (black: Table 1)"
-            self.axes[key].set_title(title, fontsize=9)
-
     def _roc(self, model: str, score: float, threshold: float) -> str:
         """Draw the model's ROC of MI-PL and the threshold's place on it; the numbers as text."""
         clean, adversarial = (np.array(self.detection[model]["scores"][column]["mi_pl"]) for column in ("clean", PRIMARY))
         self.curve.set_data(*evaluation.roc(clean, adversarial))
         false, true = (clean > threshold).mean(), (adversarial > threshold).mean()
         self.place.set_data([false], [true])
-        self.axes["E"].set_title(f"MI-PL score {score:+.2f}, at {threshold:+.2f} {'flagged' if score > threshold else 'passed'}", fontsize=9)
+        self.titles["E"].set_text(f"score {score:+.2f}, at {threshold:+.2f} {'flagged' if score > threshold else 'passed'}")
         kind = "above" if score > threshold else "not above"
         flags = f"which flags {100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images"
         return f"detection score {score:+.3f}, {kind} the threshold {threshold:+.2f},\n{flags}"
@@ -217,8 +204,15 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
 
     records: (mode, ratio) -> a record of experiments.mixed_predictions; images of Eq. 2 where there are any, else all.
     """
-    figure, axes = _canvas(9, 3.2, "AB", sharey=True)
-    figure.subplots_adjust(0.07, 0.16, 0.99, 0.88, 0.08)
+    canvas, parts = Canvas(9, 3.2, "AB", (0.07, 0.16, 0.99, 0.88, 0.08), sharey=True), {}
+    for axis, mode in zip(canvas.axes.values(), ("pl", "ol"), strict=True):
+        bars = axis.bar(range(6), np.zeros(6), color=["#999999", COLOURS[f"mi_{mode}"]] * 3)
+        intervals = axis.vlines(range(6), np.zeros(6), np.zeros(6), color="#000000", lw=1)
+        ideal = axis.plot([], [], "_", color="#000000", ms=22, mew=2)[0]
+        axis.set(ylim=(0, 1.05))
+        axis.set_xticks(range(6), ["$F_y$", "with MI", r"$F_{\hat{y}}$", "with MI", "clean $F_y$", "with MI"])
+        parts[mode] = bars, intervals, ideal, axis.set_title(" ")
+        canvas.moves(*bars, *parts[mode][1:])
 
     @cache
     def numbers(mode: str, ratio: float) -> tuple[dict[str, tuple[float, ...]], str]:
@@ -230,21 +224,18 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
         differences = ", ".join(f"{name} {values[key][chosen].mean():+.3f}" for name, key in (("Delta F_y", "delta_y"), ("Delta F_yhat", "delta_yhat")))
         return means, f"MI-{mode.upper()}: {differences}; RIC holds on {100 * holds:.1f} % of {chosen.sum()} images"
 
-    def draw(ratio: float) -> tuple[Figure, str]:
+    def draw(ratio: float) -> tuple[Canvas, str]:
         lines = []
-        for axis, mode in zip(axes.values(), ("pl", "ol"), strict=True):
+        for mode, (bars, intervals, ideal, title) in parts.items():
             means, line = numbers(mode, ratio)
             clean, attacked = (theory.table1(mode, z, ratio, classes) for z in (False, True))
-            axis.clear()
-            heights = np.array(list(means.values()))
-            colours = ["#999999", COLOURS[f"mi_{mode}"]] * 3
-            axis.bar(range(6), heights[:, 0], yerr=np.abs(heights[:, 1:].T - heights[:, 0]), color=colours, error_kw={"lw": 1})
-            axis.plot([1, 3, 5], [attacked["y"][1], attacked["yhat"][1], clean["y"][1]], "_", color="#000000", ms=22, mew=2)
-            labels = ["$F_y$", "with MI", r"$F_{\hat{y}}$", "with MI", "clean $F_y$", "with MI"]
-            axis.set(title=f"MI-{mode.upper()}, $\\lambda$ = {ratio:g} (black: Table 1, no G left)", ylim=(0, 1.05))
-            axis.set_xticks(range(6), labels)
+            for bar, (mean, *_) in zip(bars, means.values(), strict=True):
+                bar.set_height(mean)
+            intervals.set_segments([[(k, low), (k, high)] for k, (_, low, high) in enumerate(means.values())])
+            ideal.set_data([1, 3, 5], [attacked["y"][1], attacked["yhat"][1], clean["y"][1]])
+            title.set_text(f"MI-{mode.upper()}, \u03bb = {ratio:g} (black: Table 1, no G left)")
             lines.append(line)
-        return figure, "\n".join(lines)
+        return canvas, "\n".join(lines)
 
     ratios = sorted({ratio for _, ratio in records})
     return Explorer({"ratio": _steps("lambda", ratios, ratios[len(ratios) // 2])}, draw)
@@ -252,27 +243,32 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
 
 def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
     """Fig. 3(b) with points to pick. records: (model, defence) -> a record of experiments.tradeoff."""
-    figure, axes = _canvas(7, 4, "A")
-    figure.subplots_adjust(0.09, 0.13, 0.72, 0.92)
-    axis = axes["A"]
     options = [(f"{NAMES[m]} + {NAMES[d]}, {parameters(s)}", (m, d, k)) for (m, d), r in records.items() for k, s in enumerate(r["settings"])]
 
-    def draw(point: tuple[str, str, int]) -> tuple[Figure, str]:
-        model, defence, number = point
-        axis.clear()
+    @cache
+    def drawn(model: str) -> tuple[Canvas, list[Artist]]:
+        """The model's curves, and on them the mark of a point: its two intervals and a ring."""
+        canvas = Canvas(7, 4, "A", (0.09, 0.13, 0.72, 0.92))
+        axis = canvas.axes["A"]
         for (name, kind), record in records.items():
             if name == model:
                 found = tradeoff_points(record)
                 axis.plot(*found[np.argsort(found[:, 0])].T, "o-", ms=4, lw=0.8, color=COLOURS[kind], label=NAMES[kind])
+        axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+        mark = [axis.plot([], [], color="#000000", lw=1)[0] for _ in range(2)] + axis.plot([], [], "o", ms=11, mfc="none", mec="#000000", mew=2)
+        canvas.moves(*mark)
+        return canvas, mark
+
+    def draw(point: tuple[str, str, int]) -> tuple[Canvas, str]:
+        model, defence, number = point
+        canvas, mark = drawn(model)
         record = records[model, defence]
         cells = [evaluation.interval(evaluation.correct(record["cells"][number][column], record["labels"])) for column in ("clean", PRIMARY)]
         (x, *ends_x), (y, *ends_y) = (100 * np.array(cell) for cell in cells)
-        axis.plot(ends_x, [y, y], color="#000000", lw=1)
-        axis.plot([x, x], ends_y, color="#000000", lw=1)
-        axis.plot(x, y, "o", ms=11, mfc="none", mec="#000000", mew=2)
-        axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+        for artist, where in zip(mark, ((ends_x, [y, y]), ([x, x], ends_y), ([x], [y])), strict=True):
+            artist.set_data(*where)
         name = f"{NAMES[model]} + {NAMES[defence]}, {parameters(record['settings'][number])}"
-        return figure, f"{name}: clean {evaluation.percent(cells[0])} %, PGD-10 {evaluation.percent(cells[1])} %"
+        return canvas, f"{name}: clean {evaluation.percent(cells[0])} %, PGD-10 {evaluation.percent(cells[1])} %"
 
     return Explorer({"point": widgets.Select(options=options, value=options[0][1], description="point", layout={"width": "30em"})}, draw)

@@ -1,11 +1,13 @@
 """JupyterLab in a real browser: every notebook runs, sliders move pictures and numbers, equations are set, nothing leaves the machine."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,14 +16,18 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")]
 NOTEBOOKS = "01_train_mixup 02_train_interpolated_at 03_theory 04_oblivious 05_detection 06_tradeoff 07_adaptive_attacks".split()
 EXPLORERS = {"explore.fig2": "03_theory", "explore.inputs": "05_detection", "explore.tradeoff": "06_tradeoff"}
-SLIDERS = {"explore.fig2": ["lambda"], "explore.inputs": ["lambda", "epsilon", "PGD steps"], "explore.tradeoff": []}
+SLIDERS = {"explore.fig2": ["lambda"], "explore.inputs": ["lambda", "draws N", "threshold", "PGD steps", "epsilon"], "explore.tradeoff": []}
+MOVES = (60, -120, 120, -60) * 5
+"""Pixels by which a slider is dragged, there and back."""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 # Milliseconds from the release of a control to the picture that is drawn for it.
-RELEASED = """() => new Promise(resolve => {
+RELEASED = """() => new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error('no new picture within a minute')), 60000);
   const picture = document.querySelector('.widget-image');
   let released = null;
-  document.addEventListener('pointerup', () => { released = performance.now(); }, {once: true, capture: true});
+  for (const event of ['pointerup', 'change'])
+    document.addEventListener(event, () => { released = performance.now(); }, {once: true, capture: true});
   new MutationObserver((_, observer) => { observer.disconnect();
     picture.decode().then(() => resolve(performance.now() - released)); }).observe(picture, {attributes: true, attributeFilter: ['src']});
 })"""
@@ -91,25 +97,37 @@ def show(page, text: str) -> None:
     )
 
 
-def drag(page, slider: str, distances: tuple[int, ...]) -> list[float]:
-    """Drag a slider's handle by pixels, again and again: picture and numbers change. Milliseconds from each release to the picture."""
+def timed(page, act: Callable[[], object]) -> float:
+    """Picture and numbers change after `act` on a control: milliseconds from its release to the new picture."""
     picture, numbers = page.locator(".widget-image"), page.locator(".widget-html pre")
-    handle = page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
-    handle.wait_for()
-    taken = []
-    for distance in distances:
-        before, text = picture.get_attribute("src"), numbers.inner_text()
-        place = handle.bounding_box()
-        x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
-        page.evaluate(f"() => {{ window.taken = ({RELEASED})() }}")
-        page.mouse.move(x, y)
-        page.mouse.down()
-        page.mouse.move(x + distance, y, steps=4)
-        page.mouse.up()
-        taken.append(page.evaluate("() => window.taken"))
-        assert picture.get_attribute("src") != before and picture.evaluate("image => image.naturalWidth") > 300
-        page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=text)
+    before, text = picture.get_attribute("src"), numbers.inner_text()
+    page.evaluate(f"() => {{ window.taken = ({RELEASED})() }}")
+    act()
+    taken = page.evaluate("() => window.taken")
+    assert picture.get_attribute("src") != before and picture.evaluate("image => image.naturalWidth") > 300
+    page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=text)
     return taken
+
+
+def handle_of(page, slider: str):
+    """The handle of the slider with this name."""
+    return page.locator(".widget-inline-hbox", has=page.get_by_text(slider, exact=True)).locator(".noUi-handle")
+
+
+def drag(page, slider: str, distance: int) -> None:
+    """Drag a slider's handle by pixels and let it go."""
+    place = handle_of(page, slider).bounding_box()
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + distance, y, steps=4)
+    page.mouse.up()
+
+
+def told(name: str, control: str, taken: list[float]) -> None:
+    """Print how long the pictures took; `-s` shows it."""
+    taken = sorted(taken)
+    print(f"{name}, {control}: {len(taken)} moves, median {taken[len(taken) // 2]:.0f} ms, 95th percentile {taken[math.ceil(0.95 * len(taken)) - 1]:.0f} ms")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -128,9 +146,11 @@ def test_run_all_finishes_equations_are_set_and_sliders_move(opened, name):
     for explorer in (explorer for explorer, where in EXPLORERS.items() if where == name):
         show(page, f"{explorer}(")
         for slider in SLIDERS[explorer]:
-            taken = drag(page, slider, (30, -60, 45, -20, 30))
-            print(f"{name}, {slider}: milliseconds from release to picture: {', '.join(f'{value:.0f}' for value in taken)}")
+            handle_of(page, slider).wait_for()
+            told(name, slider, [timed(page, lambda slider=slider, d=distance: drag(page, slider, d)) for distance in MOVES])
+    if name == "05_detection":
+        target = page.locator(".widget-dropdown", has=page.get_by_text("target", exact=True)).locator("select")
+        told(name, "target", [timed(page, lambda k=k: target.select_option(index=k)) for k in (3, 5, 1, 8, 0)])
     if name == "06_tradeoff":
-        before = page.locator(".widget-html pre").inner_text()
-        page.locator(".widget-select select").select_option(index=9)
-        page.wait_for_function("text => document.querySelector('.widget-html pre').innerText !== text", arg=before)
+        point = page.locator(".widget-select select")
+        told(name, "point", [timed(page, lambda k=k: point.select_option(index=k)) for k in (9, 2, 30, 50, 0)])

@@ -83,7 +83,7 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     text = curate.findings(tmp_path / "reference")
     row = next(line for line in text.splitlines() if line.startswith("| mixup + MI-OL is more robust than mixup "))
     assert row.endswith("| Table 2 | holds |")
-    assert "Of 2 claims 1 hold, 0 fail, 0 are undecided and 1 not measured." in text
+    assert "2 claims: holds 1, fails 0, undecided 0, not measured 1." in text
     assert "mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250] (the weakest of 2 comparisons)" in text
     assert "c100" not in text
 
