@@ -26,7 +26,8 @@ def test_04_from_the_shipped_weights_gives_the_committed_predictions(cifar_root,
     if not committed:
         pytest.skip("needs the committed run outputs/reference/c10_compact: it has not been curated yet")
     rows = [record["row"] for record in committed]
-    options = {"n_test": POINTS, "data_root": cifar_root, "rows": json.dumps(rows), "match_clean": False, "threads": len(os.sched_getaffinity(0))}
+    options = {"n_test": POINTS, "data_root": cifar_root, "rows": json.dumps(rows), "match_clean": False, "chunk": POINTS}
+    options["threads"] = len(os.sched_getaffinity(0))
     done = test_runs.papermill("04_oblivious", "c10_compact", tmp_path, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     found = {json.dumps(record["row"], sort_keys=True): record for record in scores(tmp_path / "outputs" / "c10_compact") if len(record["cells"]) > 2}
