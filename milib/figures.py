@@ -206,8 +206,8 @@ def table(rows: list[TableRow], column: str) -> Figure:
         if row.paper.get(column, "<").replace(".", "").isdigit():
             axis.plot(float(row.paper[column]), place, "x", color="#000000")
     axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in reversed(rows)], xlabel=f"{column.replace('_', ' ')}: accuracy, %", xlim=(-2, 102))
-    axis.plot([], [], "x", color="#000000", label="paper")
-    axis.legend(**OUTSIDE)
+    axis.plot([], [], "x", color="#000000", label="paper, where it prints a number")
+    axis.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -225,7 +225,7 @@ def roc(records: dict[str, dict]) -> Figure:
             axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
-        axis.legend(fontsize=7, framealpha=0.6)
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     axes[0][0].set_ylabel("true positive rate")
     return figure
 
@@ -249,6 +249,10 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
     return figure
 
 
+VARIANTS = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "as published"}
+"""How Fig. 4 names the adaptive attacks."""
+
+
 def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
     """Fig. 4: accuracy under adaptive PGD against the adaptive samples, a panel per model; dashed: the model without MI-OL."""
     names = list(dict.fromkeys(name for name, _, _ in records))
@@ -258,11 +262,11 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
         for variant, (colour, style) in styles.items():
             chosen = {samples: record for (model, kind, samples), record in records.items() if (model, kind) == (name, variant)}
             found = 100 * np.array([evaluation.interval(evaluation.correct(record["cell"], record["labels"])) for record in chosen.values()])
-            axis.plot(list(chosen), found[:, 0], style, ms=4, color=colour, label=variant)
+            axis.plot(list(chosen), found[:, 0], style, ms=4, color=colour, label=VARIANTS.get(variant, variant))
             axis.fill_between(list(chosen), found[:, 1], found[:, 2], color=colour, alpha=0.15, lw=0)
         bare = records[name, "none", 0]
         axis.axhline(100 * evaluation.correct(bare["cell"], bare["labels"]).mean(), ls="--", color="#000000", lw=1, label="without MI-OL, PGD-10")
-        axis.set(title=NAMES[name], xlabel="adaptive samples", ylim=(0, 100))
+        axis.set(title=f"{NAMES[name]}, {len(bare['labels'])} images", xlabel="adaptive samples", ylim=(0, 100))
     axes[0][0].set_ylabel("accuracy, %")
     axes[0][-1].legend(**OUTSIDE)
     return figure
