@@ -225,7 +225,7 @@ def roc(records: dict[str, dict]) -> Figure:
             axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
-        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3))
     axes[0][0].set_ylabel("true positive rate")
     return figure
 
