@@ -132,7 +132,7 @@ def findings(reference: Path) -> str:
 
 Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.
 Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
-A claim of several comparisons holds where each does; the weakest is shown. 04-06 score 1,000 test images, 03 100 and 07 200.
+A claim of several comparisons holds where each does; the weakest is shown.
 In Fig. 3(b)'s claims a baseline setting beside which no MI setting is as clean counts as a difference of -1.
 """
     runs = (line for name in SCALES if (claims := judged(reference / name)) for line in told(name, claims))
