@@ -34,9 +34,9 @@ lint: setup
 test: lint
 	@pytest --nbval -n auto --dist loadfile
 
-# What `make test` leaves out; each test says why where it skips.
+# What `make test` leaves out, a file per process; each test says why where it skips.
 test-rest: setup
-	@pytest tests -rs -m "slow or browser or slurm"
+	@pytest tests -rs -n auto --dist loadfile --no-loadscope-reorder --durations 15 -m "slow or browser or slurm"
 
 test-all: test test-rest
 

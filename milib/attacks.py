@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from milib.models import chunked
 from milib.rng import Draws
@@ -85,7 +85,9 @@ def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targete
     return -loss if targeted else loss
 
 
-def adaptive_gradient(mi, x: Images, label: Numbers, index: Numbers, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False) -> Images:
+def adaptive_gradient(
+    mi: nn.Module, x: Images, label: Numbers, index: Numbers, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False
+) -> Images:
     """The gradient in x, through the mixing, of a loss of LOSSES, summed over draws first..first+samples-1, [B, C, H, W]: Eq. 24 up to
     the positive factor lambda.
 
@@ -112,7 +114,7 @@ def adaptive_gradient(mi, x: Images, label: Numbers, index: Numbers, draws: Draw
 
 
 def adaptive_pgd(
-    mi,
+    mi: nn.Module,
     x: Images,
     label: Numbers,
     index: Numbers,
@@ -129,7 +131,7 @@ def adaptive_pgd(
 
     x: [B, C, H, W] in [0, 1]; label: [B]; index: [B], each image's number for its draws; draws: the attacker's own; epsilon, step_size:
     on the pixels' scale. Returns [B, C, H, W]: in the eps-ball and [0, 1], but for `as_published`, which does not clip its result and
-    raises ValueError for a target. A defence without `transform` (MICombined) would be attacked as the bare model.
+    raises ValueError for a target. MICombined, which has no one `transform`, raises TypeError.
     """
     options = {"epsilon": epsilon, "step_size": step_size, "steps": [steps]}
     if variant == "as_published":

@@ -202,7 +202,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("SIZE", "VALUE"), help="a field of milib.contenders.Sizes")
     given = parser.parse_args(arguments)
     kinds = {field.name: type(field.default) for field in dataclasses.fields(Sizes)}
-    sizes, started = Sizes(**{name: kinds[name](value) for name, value in given.p}), time.perf_counter()
+    try:
+        sizes, started = Sizes(**{name: kinds[name](value) for name, value in given.p}), time.perf_counter()
+    except (KeyError, ValueError):
+        known = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
+        parser.error(f"-p {' -p '.join(map(' '.join, given.p))}: the sizes are {known}")
     sizes = dataclasses.replace(sizes, chunk=min(sizes.few, measures.best_chunk(sizes)))
     times = {}
     for names in groups():

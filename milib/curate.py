@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 
-from milib import artifacts, pages, params
+from milib import artifacts, pages, params, report
 from milib.errors import StudyError
 
 PARTS = {"tables": "*", "figures": "*", "profile": "*.json"}
@@ -92,17 +92,21 @@ def judged(folder: Path) -> dict[str, dict]:
     return {claim["id"]: claim for record in records for claim in record["result"]["claims"]}
 
 
-def weakest(claim: dict) -> str:
-    """The comparison that decides a verdict: the one whose interval reaches lowest."""
-    if not claim["comparisons"]:
-        return ""
-    least = min(claim["comparisons"], key=lambda entry: entry["low"])
-    among = f" (the weakest of {len(claim['comparisons'])} comparisons)" if len(claim["comparisons"]) > 1 else ""
-    return f"{least['label']}: {least['mean']:+.3f} [{least['low']:+.3f}, {least['high']:+.3f}]{among}"
+def line(entry: dict) -> str:
+    """A comparison as text."""
+    return f"{entry['label']}: {entry['mean']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+
+
+def weakest(comparisons: list[dict]) -> str:
+    """Of many comparisons the one whose interval reaches lowest; -1 (no MI setting is as clean) is a mark, not a measurement, and is counted."""
+    measured = [entry for entry in comparisons if entry["high"] > -1] or comparisons
+    text = f"{line(min(measured, key=lambda entry: entry['low']))} (the weakest of {len(measured)} comparisons)"
+    missing = len(comparisons) - len(measured)
+    return text + (f"; in {missing} more no MI setting is as clean" if missing else "")
 
 
 def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
-    """The text on one run: how many claims hold, and each with the comparison that decides it."""
+    """The text on one run: how many claims hold, and each with the comparisons that decide it."""
     counts = {verdict: sum(claim["verdict"] == verdict for claim in claims.values()) for verdict in VERDICTS}
     yield f"## {SCALES[name]} (`{name}`)\n"
     yield f"{len(claims)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
@@ -110,8 +114,20 @@ def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
         chosen = [claim for claim in claims.values() if claim["verdict"] == verdict]
         if chosen:
             yield f"**{verdict.capitalize()}**\n"
-            yield from (f"- {claim['statement']} ({claim['source']}). {weakest(claim)}".rstrip() for claim in chosen)
+        for claim in chosen:
+            compared = claim["comparisons"]
+            shown = [weakest(compared)] if len(compared) > report.MANY else [line(entry) for entry in compared]
+            yield f"- {claim['statement']} ({claim['source']})" + "".join(f"\n  - {text}" for text in shown)
+        if chosen:
             yield ""
+
+
+def cell(claim: dict | None) -> str:
+    """A claim's verdict in the overview, with how many of its comparisons hold where not all do."""
+    if claim is None or not claim["comparisons"]:
+        return "not measured"
+    hold, count = sum(entry["low"] > claim["margin"] for entry in claim["comparisons"]), len(claim["comparisons"])
+    return claim["verdict"] + (f" ({hold} of {count} hold)" if count > 1 and hold < count else "")
 
 
 def overview(reference: Path) -> str:
@@ -121,8 +137,7 @@ def overview(reference: Path) -> str:
         return "No run on CIFAR has been curated yet."
     lines = ["| claim | in the paper | " + " | ".join(f"`{name}`" for name in runs) + " |", "|---" * (2 + len(runs)) + "|"]
     for claim in params.read_table(params.project_root() / "params" / "claims.yaml"):
-        cells = [runs[name].get(claim["id"], {"verdict": "not measured"})["verdict"] for name in runs]
-        lines.append("| " + " | ".join([claim["statement"], claim["source"], *cells]) + " |")
+        lines.append("| " + " | ".join([claim["statement"], claim["source"], *(cell(runs[name].get(claim["id"])) for name in runs)]) + " |")
     return "\n".join(lines)
 
 
@@ -132,8 +147,8 @@ def findings(reference: Path) -> str:
 
 Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.
 Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
-A claim of several comparisons holds where each does; the weakest is shown.
-In Fig. 3(b)'s claims a baseline setting beside which no MI setting is as clean counts as a difference of -1.
+A claim of several comparisons holds where each does. "Undecided" is a matter of how many images were measured: the interval beside it says
+what they can tell apart.
 """
     runs = (line for name in SCALES if (claims := judged(reference / name)) for line in told(name, claims))
     return "\n".join([head, overview(reference), "", *runs]).rstrip() + "\n"

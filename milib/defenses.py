@@ -141,6 +141,9 @@ class MICombined(Defense):
         super().__init__(pl.classifier, draws=pl.draws, chunk=pl.chunk, seed=pl.seed)
         self.pl, self.ol, self.threshold = pl, ol, threshold
 
+    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+        raise TypeError("MI-Combined is no one transformation: attack `forward`, or its parts `pl` and `ol`")
+
     def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
         index = torch.arange(len(x), device=x.device) if index is None else index
         base = self.base(x) if base is None else base
@@ -176,7 +179,7 @@ def _sample(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
 
 
 class RandomRotation(Defense):
-    """Rotation about the centre by an angle uniform in [-degrees, degrees]; nearest neighbour, zero fill."""
+    """Rotation about the centre by an angle uniform in [-degrees, degrees]; nearest neighbour, zero fill (the baseline of Tables 2 to 5)."""
 
     def __init__(self, classifier: nn.Module, degrees: float, **options):
         super().__init__(classifier, **options)
@@ -219,7 +222,7 @@ class _Crop(Defense):
 
 
 class RandomPadding(_Crop):
-    """Xie et al. (ICLR 2018) as adapted to 32x32: the crop, padded with zeros back to full size at a random place."""
+    """Xie et al. (ICLR 2018) as adapted to 32x32: a crop of `sizes` = [least, most] pixels, padded with zeros back to full size at a random place."""
 
     def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         side = x.shape[2]
@@ -232,7 +235,7 @@ class RandomPadding(_Crop):
 
 
 class RandomCropResize(_Crop):
-    """Guo et al. (ICLR 2018) as adapted to 32x32: the crop, resized bilinearly back to full size."""
+    """Guo et al. (ICLR 2018) as adapted to 32x32: a crop of `sizes` = [least, most] pixels, resized bilinearly back to full size."""
 
     def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
         side = x.shape[2]
@@ -291,5 +294,5 @@ DEFENCES = {  # Okabe and Ito's colours, told apart by every kind of colour visi
 
 
 def build(name: str, classifier: nn.Module, pool: SamplePool | None, settings: dict, **options) -> Defense:
-    """The defence of a table row: a name of DEFENCES and its parameters. pool: p_s, which MI alone needs."""
+    """The defence of a table row: a name of DEFENCES (else KeyError) and its parameters. pool: p_s, which MI alone needs."""
     return DEFENCES[name].make(classifier, pool, **settings, **options)

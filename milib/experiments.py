@@ -12,7 +12,8 @@ BASELINES = ("gaussian_noise", "rotation", "xie", "guo")
 PRIMARY = "untargeted_pgd10"
 """The attack of 03, 05, 06 and 07: untargeted PGD-10."""
 MATCHING_IMAGES = 400
-"""Held-out images by which parameters are chosen, at most; with all draws, on which MI-OL's clean accuracy depends more than a baseline's."""
+"""Held-out images by which parameters are chosen: as many as test points, up to these. With all draws, on which MI-OL's clean accuracy
+depends more than a baseline's."""
 
 
 def columns(study: Study) -> list[str]:
@@ -131,14 +132,25 @@ def score(study: Study, row: dict, which: list[str]) -> dict:
     return study.record(f"score-{name}-{row['defence']}", name, study.identity(name, *uses, **options), compute, images)
 
 
+def bare(study: Study, name: str) -> dict:
+    """A model by itself, clean and under untargeted PGD-10, on ten times the table's test points where there are so many: it needs no draws."""
+    count = min(10 * study.params.n_test, len(study.splits.test))
+
+    def compute() -> dict:
+        points = study.points(count)
+        return _points(points) | {"cells": {column: _cell([study.base(name, column, count).exp()], points.y) for column in ("clean", PRIMARY)}}
+
+    return study.store.record(f"bare-{name}", study.identity(name, "attack", n=count), compute)
+
+
 def reference_row(study: Study, model: str) -> dict:
     """The MI-OL row whose clean accuracy a model's other rows are matched to: that of the mixup-trained model of its kind."""
     return study.params.row({"erm": "mixup", "at": "interpolated_at"}.get(model, model), "mi_ol")
 
 
 def heldout_clean(study: Study, row: dict) -> float:
-    """Clean accuracy of a row on at most MATCHING_IMAGES held-out images: what parameters are chosen by."""
-    name, count = row["model"], min(MATCHING_IMAGES, study.params.n_heldout)
+    """Clean accuracy of a row on held-out images (MATCHING_IMAGES): what parameters are chosen by."""
+    name, count = row["model"], min(MATCHING_IMAGES, study.params.n_test, study.params.n_heldout)
 
     def compute() -> dict:
         points = study.points(count, "heldout")

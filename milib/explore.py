@@ -169,7 +169,10 @@ class _Inputs:
         self.place.set_data([false], [true])
         self.titles["E"].set_text(f"score {score:+.2f}, at {threshold:+.2f} {'flagged' if score > threshold else 'passed'}")
         kind = "above" if score > threshold else "not above"
-        flags = f"which flags {100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images"
+        ratio = self.detection[model]["ratio"]["mi_pl"]
+        flags = (
+            f"which flags {100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images on the ROC (Fig. 3(a): MI-PL at lambda {ratio:.2g}, PGD-10)"
+        )
         return f"detection score {score:+.3f}, {kind} the threshold {threshold:+.2f},\n{flags}"
 
 

@@ -144,12 +144,12 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
 
     records: (mode, ratio) -> a record of experiments.mixed_predictions. D_y is drawn with the sign of the paper's note.
     """
-    figure, axes = panels(2, 4, 2.9, 3.1)
+    figure, axes = panels(4, 2, 3.3, 2.8)
     if not all(any(theory.measured(record, *key)["eq2"]) for key, record in records.items()):
         figure.suptitle("where no image satisfies Eq. 2: all images")
     ratios = sorted({ratio for _, ratio in records})
     grid = np.linspace(0, 1, 51)
-    for line, mode in zip(axes, ("pl", "ol"), strict=True):
+    for line, mode in zip(axes.T, ("pl", "ol"), strict=True):
         values = [theory.measured(records[mode, ratio], mode, ratio) for ratio in ratios]
         name, colour = f"MI-{mode.upper()}", COLOURS[f"mi_{mode}"]
 
@@ -179,7 +179,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
             axis.set(title=f"{name}: {label}")
         for axis in line:
             axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-            axis.set_xlabel(r"mixup ratio $\lambda$")
+            axis.set(xlabel=r"mixup ratio $\lambda$", ylabel="probability" if axis in line[:2] else "difference of probabilities")
     return figure
 
 
@@ -254,18 +254,20 @@ VARIANTS = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "
 
 
 def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
-    """Fig. 4: accuracy under adaptive PGD against the adaptive samples, a panel per model; dashed: the model without MI-OL."""
+    """Fig. 4: accuracy under adaptive PGD against the adaptive samples, a panel per model; dashed: the model without MI-OL; bands: 95 % intervals."""
     names = list(dict.fromkeys(name for name, _, _ in records))
     figure, axes = panels(1, len(names), 4.0, 3.0, sharey=True)
-    styles = dict(zip(ADAPTIVE, itertools.cycle([("#D55E00", "o-"), ("#0072B2", "s-"), ("#009E73", "^-"), ("#CC79A7", "D-")]), strict=False))
+    styles = dict(zip(ADAPTIVE, itertools.cycle(("o-", "s--", "^:", "D-.")), strict=False))
     for axis, name in zip(axes[0], names, strict=True):
-        for variant, (colour, style) in styles.items():
+        for variant, style in styles.items():
             chosen = {samples: record for (model, kind, samples), record in records.items() if (model, kind) == (name, variant)}
             found = 100 * np.array([evaluation.interval(evaluation.correct(record["cell"], record["labels"])) for record in chosen.values()])
-            axis.plot(list(chosen), found[:, 0], style, ms=4, color=colour, label=VARIANTS.get(variant, variant))
-            axis.fill_between(list(chosen), found[:, 1], found[:, 2], color=colour, alpha=0.15, lw=0)
+            axis.plot(list(chosen), found[:, 0], style, ms=4, lw=1, color=COLOURS["mi_ol"], label=VARIANTS.get(variant, variant))
+            axis.fill_between(list(chosen), found[:, 1], found[:, 2], color=COLOURS["mi_ol"], alpha=0.12, lw=0)
         bare = records[name, "none", 0]
-        axis.axhline(100 * evaluation.correct(bare["cell"], bare["labels"]).mean(), ls="--", color="#000000", lw=1, label="without MI-OL, PGD-10")
+        mean, low, high = (100 * value for value in evaluation.interval(evaluation.correct(bare["cell"], bare["labels"])))
+        axis.axhline(mean, ls="--", color=COLOURS["none"], lw=1, label="without MI-OL, PGD-10")
+        axis.axhspan(low, high, color=COLOURS["none"], alpha=0.12, lw=0)
         axis.set(title=f"{NAMES[name]}, {len(bare['labels'])} images", xlabel="adaptive samples", ylim=(0, 100))
     axes[0][0].set_ylabel("accuracy, %")
     axes[0][-1].legend(**OUTSIDE)

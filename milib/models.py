@@ -102,7 +102,8 @@ ARCHITECTURES = {"small": small, "compact": compact, "resnet50": resnet50}
 
 
 def build(name: str, classes: int, channels: int, key: int) -> Classifier:
-    """An architecture with weights drawn from `key` (PyTorch's default distributions); global generators stay as they are."""
+    """An architecture (a name of ARCHITECTURES, else KeyError) with weights drawn from `key` (PyTorch's default distributions); global
+    generators stay as they are."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key % 2**63)
         return ARCHITECTURES[name](classes, channels)

@@ -10,8 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-import yaml
-
 from milib import artifacts, params, training
 from milib.errors import StudyError
 from milib.study import Study
@@ -54,7 +52,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="a parameter, as papermill reads it")
     parser.add_argument("--ship", nargs="?", type=Path, const=Path(), metavar="FOLDER", help="ship weights, or the unfinished state")
     given = parser.parse_args(arguments)
-    overrides = {"max_hours": 1e4} | {key: yaml.safe_load(value) for key, value in given.p}
+    overrides = {"max_hours": 1e4} | dict(given.p)
     study = Study(params.load(params.project_root() / "params" / f"{given.run}.yaml", overrides), "prepare")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the same command goes on from the last minute"))
     folder = study.store.reference if given.ship == Path() else given.ship

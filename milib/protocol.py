@@ -7,15 +7,16 @@ import pandas as pd
 from milib import evaluation, experiments
 from milib.experiments import PRIMARY
 from milib.study import Study
-from milib.tables import TableRow
+from milib.tables import TableRow, parameters, row_name
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A row of the table as this study measures it, and its record with one choice made otherwise."""
+    """A row's name, and its records as this study measures it and with one choice made otherwise."""
 
     what: str
-    row: TableRow
+    row: str
+    here: dict
     other: dict
 
 
@@ -23,7 +24,7 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     """Each choice on the mixup and interpolated-AT rows that it touches (the first row of a model and a defence).
 
     Sample pool: test images, cropped and flipped, as the authors' code. Label under attack: the model's prediction, as their code.
-    Sigma: twice the row's, the paper's number read on [0, 1] where no row was matched. Xie, Guo: not through the code's 8-bit images.
+    Xie, Guo: not through the code's 8-bit images. Sigma: the paper's number read on [0, 1], twice that of the run's file, with neither matched.
     """
     pool, label, both = study.varied(pool="test"), study.varied(attack_label="prediction"), ["clean", PRIMARY]
     wanted = [
@@ -31,16 +32,18 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
         ("test images as sample pool", pool, "mi_pl", both, {}),
         ("the prediction is attacked", label, "none", [PRIMARY], {}),
         ("the prediction is attacked", label, "mi_ol", [PRIMARY], {}),
-        ("sigma twice as large", study, "gaussian_noise", both, {"sigma": lambda sigma: min(1.0, 2 * sigma)}),
-        ("without 8-bit images", study, "xie", both, {"eight_bit": lambda _: False}),
-        ("without 8-bit images", study, "guo", both, {"eight_bit": lambda _: False}),
+        ("without 8-bit images", study, "xie", both, {"eight_bit": False}),
+        ("without 8-bit images", study, "guo", both, {"eight_bit": False}),
     ]
     rows = {(row.settings["model"], row.defence): row for row in reversed(table)}
     found = []
     for what, where, defence, columns, changes in wanted:
         for row in (rows[model, defence] for model in ("mixup", "interpolated_at") if (model, defence) in rows):
-            changed = {key: change(row.settings.get(key)) for key, change in changes.items()}
-            found.append(Choice(what, row, experiments.score(where, row.settings | changed, columns)))
+            found.append(Choice(what, row.name, row.record, experiments.score(where, row.settings | changes, columns)))
+    given = {row["model"]: row for row in reversed(study.params.rows) if row["defence"] == "gaussian_noise"}
+    for row in (given[model] for model in ("mixup", "interpolated_at") if (model, "gaussian_noise") in rows):
+        here, other = (experiments.score(study, row | {"sigma": min(1.0, factor * row["sigma"])}, both) for factor in (1, 2))
+        found.append(Choice("sigma read on [0, 1]", f"{row_name(row)} ({parameters(row)})", here, other))
     return found
 
 
@@ -48,8 +51,8 @@ def frame(found: list[Choice]) -> pd.DataFrame:
     """Clean and PGD-10 accuracy in percent, here and with the other choice; other minus here in points, paired by image, with 95 % interval."""
     lines = []
     for choice in found:
-        for column, cell in choice.other["cells"].items():
-            here, other = choice.row.accuracy(column), evaluation.correct(cell, choice.other["labels"])
+        for column in choice.other["cells"]:
+            here, other = (evaluation.correct(record["cells"][column], record["labels"]) for record in (choice.here, choice.other))
             difference = evaluation.percent(evaluation.mean_interval(other - here))
-            lines.append((choice.what, choice.row.name, column, f"{100 * here.mean():.1f}", f"{100 * other.mean():.1f}", difference))
+            lines.append((choice.what, choice.row, column, f"{100 * here.mean():.1f}", f"{100 * other.mean():.1f}", difference))
     return pd.DataFrame(lines, columns=["choice", "row", "column", "here", "otherwise", "difference, points"]).set_index(["choice", "row", "column"])

@@ -2,11 +2,12 @@
 
 import argparse
 import base64
+import contextlib
 import html
 import json
 import os
 import sys
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +21,9 @@ ABOUT = (
     "to blunt adversarial perturbations. This page gathers what seven notebooks measured when they ran that paper again: "
     "claims with their verdicts, figures, tables, and what made each of them. "
 )
+
+MANY = 4
+"""Of more comparisons than these behind one verdict, only the weakest stands open."""
 
 
 # Profile
@@ -140,8 +144,10 @@ def _claims(folder: Path, records: dict[str, dict]) -> str:
             head = f'<span class="verdict">{claim["verdict"]}</span> {pages.prose(claim["statement"])}'
             room = f" ± {claim['room']}" if claim.get("room") and records[name]["identity"].get("rehearsal") else ""
             made = f"{html.escape(claim['id'])}; {pages.prose(claim['source'])}; margin {pages.prose(claim['margin'])}{room}"
-            drawn = "".join(_comparison(entry, claim["margin"]) for entry in claim["comparisons"])
-            parts.append(f'<article class="claim {claim["verdict"]}"><p>{head}</p>{drawn}<p class="made">{made}</p></article>')
+            drawn = [_comparison(entry, claim["margin"]) for entry in sorted(claim["comparisons"], key=lambda entry: entry["low"])]
+            if len(drawn) > MANY:
+                drawn = [*drawn[:1], f"<details><summary>the weakest of {len(drawn)} comparisons; the others</summary>", *drawn[1:], "</details>"]
+            parts.append(f'<article class="claim {claim["verdict"]}"><p>{head}</p>{"".join(drawn)}<p class="made">{made}</p></article>')
         parts.append(_made_by(folder, {"notebook": records[name]["notebook"], "records": [name]}, records))
     count = ", ".join(f"{tally[verdict]} {word}" for verdict, word in (("holds", "hold"), ("fails", "fail"), ("undecided", "undecided")))
     note = "Each interval is drawn with zero (solid) and the margin (dashed)."
@@ -167,12 +173,32 @@ def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
     return "".join(parts) or "<p>None yet.</p>"
 
 
+def _settings(folder: Path) -> list[str]:
+    """What the notebooks measured on and with, in words, from their parameters cells; where they differ, each. Cells of another version say nothing."""
+    found = []
+    for path in sorted(folder.glob("notebooks/*.ipynb")):
+        sources = ["".join(cell["source"]) for cell in pages.read_json(path, {}).get("cells", []) if cell["cell_type"] == "code"]
+        values = [params.assignments(source) for source in sources if source.startswith((params.MARK, params.INJECTED))]
+        with contextlib.suppress(StudyError):
+            for run in [params.build(dict(ChainMap(*reversed(values))))] if values else []:
+                images = f"{run.n_test:,} test images ({run.n_theory:,} in 03, {run.n_adaptive:,} in 07)"
+                attack = f"PGD within {_fraction(run.epsilon)}, in steps of {_fraction(run.step_size)}, on pixels in [0, 1]"
+                found.append(f"{run.model} net; {images}; {attack}; N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}")
+    return list(dict.fromkeys(found))
+
+
+def _fraction(value: float) -> str:
+    """8/255 for what is a number of 255ths, else the number."""
+    return f"{round(255 * value)}/255" if abs(255 * value - round(255 * value)) < 1e-6 else f"{value:g}"
+
+
 def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
     """What the run is: its data, machine, versions, commits and dates, as its records tell, and how long its notebooks took."""
     made = [record["made"] for record in records.values() if record["used"]]
     data = sorted({record["identity"]["data"] for record in records.values() if record["identity"].get("data") in SOURCES}) or [folder.name]
     whens = sorted({entry["when"] for entry in made})
     facts = {
+        "Settings": _settings(folder),
         "Machine": sorted({f"{entry['machine']}, {entry['threads']} threads" for entry in made}),
         "Versions": sorted({f"{name} {version}" for entry in made for name, version in entry["versions"].items()}),
         "Commit": sorted({str(entry["commit"]) for entry in made}),
@@ -181,7 +207,7 @@ def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
     }
     if walls := [wall for wall, _ in timing.values() if wall is not None]:
         facts["Notebooks took"] = [f"{progress.about(sum(walls))} when they last ran"]
-    lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items())
+    lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items() if values)
     return f"<p>{ABOUT}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
 
 

@@ -125,13 +125,22 @@ def one_draw_set(table: list[TableRow]) -> pd.DataFrame:
     return pd.DataFrame(found, index=pd.Index([row.name for row in table], name="row"))
 
 
+def bare(records: dict[str, dict]) -> pd.DataFrame:
+    """Models by themselves, from experiments.bare: test images, clean and untargeted PGD-10 accuracy in percent."""
+    cells = [
+        [str(len(r["labels"])), *(evaluation.percent(evaluation.interval(evaluation.correct(cell, r["labels"]))) for cell in r["cells"].values())]
+        for r in records.values()
+    ]
+    return pd.DataFrame(cells, index=pd.Index([NAMES[name] for name in records], name="model"), columns=["test images", "clean", PRIMARY])
+
+
 def paired(table: list[TableRow], column: str = PRIMARY) -> pd.DataFrame:
-    """Each row minus the MI-OL row of its model, paired by image: difference in points with a 95 % interval."""
+    """Each row minus the MI-OL row of its model, where it has one, paired by image: difference in points with a 95 % interval."""
     reference = {row.settings["model"]: row for row in reversed(table) if row.name.endswith(("MI-OL", "MI-OL (ablation study)"))}
     found = []
     for row in table:
-        base = reference[row.settings["model"]]
-        if row is not base:
+        base = reference.get(row.settings["model"])
+        if base and row is not base:
             found.append((row.name, base.name, evaluation.percent(evaluation.mean_interval(row.accuracy(column) - base.accuracy(column)))))
     return pd.DataFrame(found, columns=["row", "minus", f"{column}, points"]).set_index("row")
 
@@ -263,8 +272,11 @@ def training_note(study: Study) -> str:
         inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
         return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
 
-    both = {name: (told(recipe), told(training.recipe(paper, name))) for name, recipe in study.trained.items()}
-    return "; ".join(f"{name}: {here}" + (f" (the paper: {there})" if here != there else "") for name, (here, there) in both.items())
+    notes, printed = [], {row["model"] for row in paper.rows}  # what B.1 only names has no recipe there
+    for name, recipe in study.trained.items():
+        here, there = told(recipe), told(training.recipe(paper, name))
+        notes.append(f"{name}: {here}" + (f" (the paper: {there})" if name in printed and here != there else ""))
+    return "; ".join(notes)
 
 
 def about(study: Study, caption: str) -> bytes:

@@ -17,8 +17,13 @@ from milib.models import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, Predictions
 
+Quantity = float | np.ndarray | Tensor
+"""A number, or one per image: the formulas below go element by element, and return what they are given."""
 
-def table1(mode: str, adversarial: bool, ratio: float, classes: int, g=(0.0, 0.0), mixed=(0.0, 0.0)) -> dict:
+
+def table1(
+    mode: str, adversarial: bool, ratio: float, classes: int, g: tuple[Quantity, ...] = (0.0, 0.0), mixed: tuple[Quantity, ...] = (0.0, 0.0)
+) -> dict[str, tuple[Quantity, Quantity]]:
     """Table 1 in expectation over p_s. mode: "pl" or "ol"; g, mixed: pairs (component y, component yhat).
 
     Returns {"y": (F_y(x), E F_y(x~)), "yhat": (F_yhat(x), E F_yhat(x~))}. E 1[y = y_s] is 1/(L-1) for MI-OL (Eq. 15).
@@ -32,12 +37,12 @@ def table1(mode: str, adversarial: bool, ratio: float, classes: int, g=(0.0, 0.0
     return {"y": (1 + g[0], y_after), "yhat": (g[1], yhat_after)}
 
 
-def delta_F(before, after):
-    """Delta F_k = F_MI,k(x) - F_k(x) (Eq. 9)."""
+def delta_F(before: Quantity, after: Quantity) -> Quantity:
+    """Delta F_k = F_MI,k(x) - F_k(x) (Eq. 9), from probabilities at one component k."""
     return after - before
 
 
-def ric(delta_y, delta_yhat):
+def ric(delta_y: Quantity, delta_yhat: Quantity) -> bool | np.bool | np.ndarray | Tensor:
     """The robustness improving condition (Eq. 10): Delta F_y > 0 and Delta F_yhat < 0."""
     return (delta_y > 0) & (delta_yhat < 0)
 
@@ -50,12 +55,12 @@ def ric_thresholds(mode: str, ratio: float, classes: int) -> tuple[float, float]
     return (ratio - 1) * (classes - 2) / (classes - 1), 0.0
 
 
-def mechanisms(g, transferred, mixed):
+def mechanisms(g: Quantity, transferred: Quantity, mixed: Quantity) -> tuple[Quantity, Quantity]:
     """Eq. 13: (input transfer, perturbation shrinkage) = (G(delta; x0) - E G(delta; x~0), E[G(delta; x~0) - G(lambda delta; x~0)])."""
     return g - transferred, transferred - mixed
 
 
-def detection_gap(ratio: float, g_yhat, mixed_yhat):
+def detection_gap(ratio: float, g_yhat: Quantity, mixed_yhat: Quantity) -> Quantity:
     """DG = E[s | z=1] - E[s | z=0] for s = F_yhat(x) - F_MI,yhat(x): the same form for MI-PL and MI-OL.
 
     This is Eq. 14 and 16; Eq. 11 as printed has the opposite sign.

@@ -95,3 +95,10 @@ def test_the_loader_gives_cropped_images_with_their_labels():
         x, y = next(batches)
         assert x.shape == (4, 3, 32, 32)
         torch.testing.assert_close(x.amax((1, 2, 3)), (y * 30 + 10) / 255)
+
+
+@pytest.mark.parametrize("given", [["point", "20"], ["points", "x"]])
+def test_a_mistaken_size_is_named(given, capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["-p", *given])
+    assert f"-p {' '.join(given)}: the sizes are points (int), steps (int)" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from milib import artifacts, curate, params
+from milib import artifacts, curate, params, report
 from milib.errors import StudyError
 
 REFERENCE = params.project_root() / "outputs" / "reference"
@@ -13,7 +13,7 @@ REFERENCE = params.project_root() / "outputs" / "reference"
 
 def claim(identifier: str, verdict: str, *lows: float) -> dict:
     comparisons = [{"label": f"{identifier} {i}", "mean": low + 0.1, "low": low, "high": low + 0.2} for i, low in enumerate(lows)]
-    return {"id": identifier, "statement": f"statement of {identifier}", "source": "Table 2", "verdict": verdict, "comparisons": comparisons}
+    return {"id": identifier, "statement": f"statement of {identifier}", "source": "Table 2", "margin": 0, "verdict": verdict, "comparisons": comparisons}
 
 
 @pytest.fixture
@@ -45,6 +45,15 @@ def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     notebook = nbformat.read(target / "notebooks" / "04_oblivious.ipynb", 4)
     assert "papermill" not in notebook.metadata and notebook.cells[0].metadata == {"tags": ["t"]}
     assert notebook.cells[0].outputs[0].text == "2"
+
+
+def test_a_curated_run_has_a_report_whose_links_lead_to_the_compressed_records(run, tmp_path):
+    target = tmp_path / "reference" / "c10_compact"
+    curate.curate(run, target)
+    text = report.build(target).read_text()
+    assert "1 hold, 0 fail" in text and "(older)" not in text
+    names = sorted(path.name for path in target.glob("records/*"))
+    assert [name.endswith(".json.gz") and f'href="records/{name}"' in text for name in names] == [True, True]
 
 
 def test_what_other_notebooks_left_stays_and_what_this_one_left_goes(run, tmp_path):
@@ -84,8 +93,17 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     row = next(line for line in text.splitlines() if line.startswith("| mixup + MI-OL is more robust than mixup "))
     assert row.endswith("| Table 2 | holds |")
     assert "2 claims: holds 1, fails 0, undecided 0, not measured 1." in text
-    assert "mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250] (the weakest of 2 comparisons)" in text
+    assert "(Table 2)\n  - mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250]\n  - mi_ol_beats_mixup 1: +0.300" in text
     assert "c100" not in text
+
+
+def test_a_verdict_says_how_many_comparisons_hold_and_many_are_told_by_the_weakest():
+    assert curate.cell(claim("a", "fails", 0.1, -0.3)) == "fails (1 of 2 hold)"
+    assert curate.cell(claim("a", "holds", 0.1, 0.2)) == "holds" and curate.cell(claim("a", "fails", -0.3)) == "fails"
+    assert curate.cell(None) == curate.cell(claim("a", "not measured")) == "not measured"
+    mark = {"label": "no MI setting is as clean as b", "mean": -1.0, "low": -1.0, "high": -1.0}
+    told = curate.weakest([*claim("c", "fails", 0.3, -0.2, 0.1)["comparisons"], mark])
+    assert told == "c 1: -0.100 [-0.200, +0.000] (the weakest of 3 comparisons); in 1 more no MI setting is as clean"
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():

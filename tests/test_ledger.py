@@ -14,7 +14,7 @@ from milib import params
 
 LEDGER = Path("outputs/reference/c10/LEDGER.md")
 TINY = test_runs.TINY | {"model": "small", "pool": "test"}
-SIZES = {"net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16, "small_batch": 4, "training_steps": 2}
+SIZES = {"net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16, "small_batch": 4, "training_steps": 2, "threads": 1}
 
 
 def commands() -> list[str]:

@@ -1,8 +1,12 @@
 """Training without a notebook: weights and unfinished states are shipped, and go on elsewhere."""
 
+import re
+
+import pytest
 import torch
 
 from milib import artifacts, params, prepare, training
+from milib.errors import StudyError
 from milib.study import Study
 
 
@@ -57,3 +61,9 @@ def test_a_stopped_training_goes_on_from_what_was_shipped(monkeypatch, tmp_path,
     prepare.ship(second, "erm", second.store.reference)
     prepare.ship_state(second, "erm", second.store.reference)
     assert list((tmp_path / "reference" / "state").iterdir()) == []
+
+
+def test_a_mistaken_parameter_is_named():
+    for value, words in (("[1", "epochs is '[1': write a number"), ("0", "epochs is 0: it must lie between")):
+        with pytest.raises(StudyError, match=re.escape(words)):
+            prepare.main(["digits", "erm", "-p", "epochs", value])

@@ -170,6 +170,24 @@ def test_claims_of_the_newest_record(run):
     assert "T2-a; Table 2; margin 0.05 ± 0.01<" in text
 
 
+def test_the_settings_are_those_of_the_notebooks_parameters(run):
+    cells = [nbformat.v4.new_code_cell(params.parameters_cell()), nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n")]
+    artifacts.write_atomic(run / "notebooks" / "04_c.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)).encode())
+    text = report.build(run).read_text()
+    assert "small net; 50 test images (50 in 03, 50 in 07); PGD within 8/255, in steps of 0.025, on pixels in [0, 1]; N = 30, 3 sets of draws" in text
+
+
+def test_of_many_comparisons_the_weakest_stands_open(run):
+    many = claims("fails")
+    many["claims"][0]["comparisons"] = [
+        {"label": f"against {k}", "mean": low + 0.1, "low": low, "high": 1.0} for k, low in enumerate((0.2, 0.1, -0.3, 0.4, 0.3))
+    ]
+    record(run, "claims-01_a", "f" * 16, many, when="2027-01-01T00:00:00+00:00")
+    shown = report.build(run).read_text().split('class="claim fails"')[1].split("</article>")[0]
+    assert "of 5 comparisons" in shown
+    assert re.findall(r"against \d|<details>|</details>", shown) == ["against 2", "<details>", "against 1", "against 0", "against 4", "against 3", "</details>"]
+
+
 def test_claims_of_the_record_the_last_run_read(run):
     """After a parameter was changed and changed back the older record is the right one."""
     entry = {"kind": "record", "name": f"claims-01_a-{'a' * 16}.json", "seconds": 0.0, "cached": True}

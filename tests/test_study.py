@@ -1,6 +1,7 @@
 """The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
 
 import contextlib
+import re
 
 import pytest
 import torch
@@ -117,31 +118,57 @@ def test_protocol_choices_are_made_one_at_a_time(tiny):
     run = tiny(match_clean=False)
     entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
-    found = {(choice.what, choice.row.defence): choice for choice in protocol.choices(run, table)}
-    assert len(found) == 7 and {choice.row.settings["model"] for choice in found.values()} == {"mixup"}
+    found = {(choice.what, choice.row): choice for choice in protocol.choices(run, table)}
+    assert len(found) == 7 and all(row.startswith("Mixup") for _, row in found)
     both, attacked = ["clean", experiments.PRIMARY], [experiments.PRIMARY]
-    for what, defence, other, change, columns in (
-        ("test images as sample pool", "mi_ol", tiny(match_clean=False, pool="test"), {}, both),
-        ("the prediction is attacked", "none", tiny(match_clean=False, attack_label="prediction"), {}, attacked),
-        ("sigma twice as large", "gaussian_noise", run, {"sigma": 0.4}, both),
-        ("without 8-bit images", "guo", run, {"eight_bit": False}, both),
+    noise = "Mixup + Gaussian noise"
+    for what, name, other, change, columns in (
+        ("test images as sample pool", "Mixup + MI-OL", tiny(match_clean=False, pool="test"), {}, both),
+        ("the prediction is attacked", "Mixup", tiny(match_clean=False, attack_label="prediction"), {}, attacked),
+        ("sigma read on [0, 1]", f"{noise} (sigma 0.2)", run, {"sigma": 0.4}, both),
+        ("without 8-bit images", "Mixup + Guo et al. (2018)", run, {"eight_bit": False}, both),
     ):
-        row = found[what, defence].row.settings | change
-        assert found[what, defence].other == experiments.score(other, row, columns)
+        row = next(row for row in table if row.name == name.removesuffix(" (sigma 0.2)"))
+        assert found[what, name].other == experiments.score(other, row.settings | change, columns)
+        assert all(found[what, name].here["cells"][column] == row.record["cells"][column] for column in columns)
     frame = protocol.frame(list(found.values()))
-    line = frame.loc[("sigma twice as large", "Mixup + Gaussian noise", "clean")]
-    other = found["sigma twice as large", "gaussian_noise"].other
+    line = frame.loc[("sigma read on [0, 1]", f"{noise} (sigma 0.2)", "clean")]
+    other = found["sigma read on [0, 1]", f"{noise} (sigma 0.2)"].other
     accuracy = evaluation.correct(other["cells"]["clean"], other["labels"]).mean()
     assert line["otherwise"] == f"{100 * accuracy:.1f}"
     assert line["difference, points"].startswith(f"{100 * (accuracy - table[1].accuracy('clean').mean()):.1f} [")
 
 
+def test_sigma_is_read_otherwise_where_the_row_was_matched_too(tiny):
+    """The file's sigma and its double, whatever the matched row has; a row of no MI-OL model has nothing to be paired with."""
+    run = tiny(grids=MI | {"gaussian_noise": [0.9]})
+    entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
+    table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
+    choice = next(choice for choice in protocol.choices(run, table) if choice.what.startswith("sigma"))
+    assert [record["row"]["sigma"] for record in (choice.here, choice.other)] == [0.2, 0.4]
+    assert next(row for row in table if row.defence == "gaussian_noise").settings["sigma"] == 0.9
+    assert len(tables.paired(table)) == len(table) - 1
+    assert tables.paired([row for row in table if row.defence != "mi_ol"]).empty
+
+
+def test_bare_models_are_measured_on_ten_times_as_many_images(tiny):
+    run = tiny(n_test=5)
+    record = experiments.bare(run, "erm")
+    assert record["index"] == run.points(50).index.tolist()
+    few = experiments.score(run, {"model": "erm", "defence": "none"}, experiments.columns(run))
+    for column, cell in record["cells"].items():
+        assert cell["predictions"][0][:5] == few["cells"][column]["predictions"][0]
+    table = tables.bare({"erm": record})
+    assert table.loc["ERM", "test images"] == "50" and re.fullmatch(r"[\d.]+ \[.*\]", table.loc["ERM", experiments.PRIMARY])
+
+
 def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
     run = tiny()
-    run.require("erm", "at")
-    erm, at = tables.training_note(run).split("; ")
+    run.require("erm", "at", "manifold_mixup")
+    erm, at, manifold = tables.training_note(run).split("; ")
     assert erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
     assert at.endswith(f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)")
+    assert manifold == f"manifold_mixup: small net, {run.params.epochs} epochs", "the paper names it and trains none"
     assert tables.training_note(run.varied(pool="test")) == tables.training_note(run)
 
 
