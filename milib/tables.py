@@ -10,7 +10,7 @@ import pandas as pd
 from milib import artifacts, evaluation, training
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY, columns
-from milib.params import Params, load, project_root
+from milib.params import MODELS, Params, load, project_root
 from milib.study import Study, settings_of
 
 NAMES = {name: kind.title for name, kind in DEFENCES.items()} | {
@@ -273,7 +273,7 @@ def training_note(study: Study) -> str:
         return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
 
     notes, printed = [], {row["model"] for row in paper.rows}  # what B.1 only names has no recipe there
-    for name, recipe in study.trained.items():
+    for name, recipe in sorted(study.trained.items(), key=lambda item: MODELS.index(item[0])):
         here, there = told(recipe), told(training.recipe(paper, name))
         notes.append(f"{name}: {here}" + (f" (the paper: {there})" if name in printed and here != there else ""))
     return "; ".join(notes)

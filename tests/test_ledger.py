@@ -31,6 +31,7 @@ def test_the_ledger_names_every_step():
     for notebook in ("03_theory", "04_oblivious", "05_detection", "06_tradeoff", "07_adaptive_attacks"):
         assert f"notebooks/{notebook}.ipynb $OUT/{notebook}.ipynb -f params/c10.yaml" in text
     assert "notebooks/04_oblivious.ipynb $OUT/04_oblivious.ipynb -f params/c100.yaml" in text
+    assert "for run in c10_compact c10_compact_seed1 c100_compact" in text
 
 
 @pytest.mark.slow
@@ -54,5 +55,5 @@ def test_every_command_of_the_ledger_runs(tmp_path):
         assert "Passed unknown parameter" not in done.stderr
     made = {path.name.split("-")[0] for path in (out / "checkpoints").glob("*.safetensors")}
     assert made == {"mixup", "interpolated_at", "erm", "at"}
-    assert len(list(out.glob("*.tgz"))) == 5  # Table 3 replaces Table 2
+    assert len(list(out.glob("*.tgz"))) == 6  # Table 3 replaces Table 2
     assert len(list(out.glob("*.json"))) == 1  # the benchmark
