@@ -42,7 +42,8 @@ def contend(name: str, sizes: Sizes, pipe) -> None:
 
 def interleaved(names: list[str], sizes: Sizes) -> dict[str, list[float] | str]:
     """Seconds of each contender in each round, or why it cannot run."""
-    context, found, running = multiprocessing.get_context("spawn"), {}, {}
+    context, found, running = multiprocessing.get_context("spawn" if sizes.device == "cuda" else "forkserver"), {}, {}
+    context.set_forkserver_preload(["milib.contenders"])  # dozens of processes import PyTorch once; CUDA does not outlive a fork
     for name in names:
         ours, theirs = context.Pipe()
         process = context.Process(target=contend, args=(name, sizes, theirs))

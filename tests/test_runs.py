@@ -51,7 +51,7 @@ def test_a_table_without_erm_and_at_asks_for_no_such_model(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_papers_net(tmp_path):
-    done = papermill("04_oblivious", "c100", tmp_path, **TINY, pool="test")
+    done = papermill("04_oblivious", "c100", tmp_path, **TINY | {"chunk": TINY["n_test"]}, pool="test")
     assert done.returncode == 0, last_line(done)
     assert "4,775," in done.stderr  # the parameters of the ResNet-50 with 100 classes
 
