@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -275,6 +275,15 @@ def assignments(source: str) -> dict:
     return found
 
 
+def from_sources(sources: Iterable[str]) -> Params:
+    """The run that a notebook's code cells describe: the parameters cell, then what papermill injected. Raises StudyError."""
+    values: dict = {}
+    for source in sources:
+        if source.startswith((MARK, INJECTED)):
+            values |= assignments(source)
+    return build(values)
+
+
 def from_notebook() -> Params:
     """The run of the calling notebook: its parameters cell, then what papermill injected.
 
@@ -286,8 +295,4 @@ def from_notebook() -> Params:
     shell = get_ipython()
     if shell is None:
         raise StudyError("no notebook here: use milib.params.load(path) outside Jupyter")
-    values: dict = {}
-    for source in shell.user_ns["In"]:
-        if source.startswith((MARK, INJECTED)):
-            values |= assignments(source)
-    return build(values)
+    return from_sources(shell.user_ns["In"])

@@ -7,7 +7,7 @@ import html
 import json
 import os
 import sys
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -178,12 +178,13 @@ def _settings(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.glob("notebooks/*.ipynb")):
         sources = ["".join(cell["source"]) for cell in pages.read_json(path, {}).get("cells", []) if cell["cell_type"] == "code"]
-        values = [params.assignments(source) for source in sources if source.startswith((params.MARK, params.INJECTED))]
+        if not any(source.startswith(params.MARK) for source in sources):
+            continue
         with contextlib.suppress(StudyError):
-            for run in [params.build(dict(ChainMap(*reversed(values))))] if values else []:
-                images = f"{run.n_test:,} test images ({run.n_theory:,} in 03, {run.n_adaptive:,} in 07)"
-                attack = f"PGD within {_fraction(run.epsilon)}, in steps of {_fraction(run.step_size)}, on pixels in [0, 1]"
-                found.append(f"{run.model} net; {images}; {attack}; N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}")
+            run = params.from_sources(sources)
+            images = f"{run.n_test:,} test images ({run.n_theory:,} in 03, {run.n_adaptive:,} in 07)"
+            attack = f"PGD within {_fraction(run.epsilon)}, in steps of {_fraction(run.step_size)}, on pixels in [0, 1]"
+            found.append(f"{run.model} net; {images}; {attack}; N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}")
     return list(dict.fromkeys(found))
 
 

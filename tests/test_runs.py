@@ -95,7 +95,7 @@ def test_missing_weights_on_a_cpu(tmp_path):
 def test_stored_outputs_hold_on_another_processor(tmp_path):
     """The notebooks once more under nbval, with the next smaller instruction set: other last bits, other weights, the same strict cells.
 
-    Below AVX2 only PyTorch's own kernels change: oneDNN's without AVX2 take four times as long.
+    Below AVX2 only PyTorch's own kernels change: oneDNN's without AVX2 take three to four times as long.
     """
     smaller = {"ATEN_CPU_CAPABILITY": "default"}
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
