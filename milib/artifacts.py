@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import gzip
 import hashlib
 import json
@@ -64,15 +65,21 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
+@functools.cache
+def commit() -> str | None:
+    """The commit of the source, short; None where there is no git. Asked once: what is imported does not change."""
+    found = ""
+    with contextlib.suppress(OSError):  # no git here
+        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False).stdout
+    return found.strip() or None
+
+
 def provenance(device: torch.device) -> dict:
     """What a record notes beside its identity: commit, versions, machine, threads, time, and the claims as they stood then."""
-    commit = ""
-    with contextlib.suppress(OSError):  # no git here
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=False).stdout
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
-        "commit": commit.strip() or None,
+        "commit": commit(),
         "versions": versions,
         "machine": machine,
         "threads": torch.get_num_threads(),

@@ -3,19 +3,22 @@
 It then writes outputs/reference/FINDINGS.md and the README's overview anew, from the records of all runs that lie there.
 """
 
+import csv
 import gzip
 import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 
-from milib import artifacts, pages, params, report
+from milib import artifacts, claims, pages, params, report
 from milib.errors import StudyError
+from milib.experiments import PRIMARY
 
-PARTS = {"tables": "*", "figures": "*", "profile": "*.json"}
+PARTS = {"tables": "*", "figures": "*", "profile": "*"}
 """What is kept besides notebooks and records. Checkpoints are shipped by milib.prepare."""
 SCALES = {
     "c10": "CIFAR-10, the paper's net",
@@ -92,34 +95,75 @@ def judged(folder: Path) -> dict[str, dict]:
     return {claim["id"]: claim for record in records for claim in record["result"]["claims"]}
 
 
-def line(entry: dict) -> str:
-    """A comparison as text."""
-    return f"{entry['label']}: {entry['mean']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+def line(entry: dict, clean: dict[str, float]) -> str:
+    """A comparison as text; between two rows of 04's table also how much cleaner the first is (clean: row -> percent)."""
+    text = f"{entry['label']}: {entry['mean']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+    rows = entry["label"].split(" - ")
+    known = len(rows) == 2 and set(rows) <= set(clean) and any(" + " in row for row in rows)
+    return text + (f" at {clean[rows[0]] - clean[rows[1]]:+.1f} points of clean accuracy" if known else "")
 
 
 def weakest(comparisons: list[dict]) -> str:
     """Of many comparisons the one whose interval reaches lowest; -1 (no MI setting is as clean) is a mark, not a measurement, and is counted."""
     measured = [entry for entry in comparisons if entry["high"] > -1] or comparisons
-    text = f"{line(min(measured, key=lambda entry: entry['low']))} (the weakest of {len(measured)} comparisons)"
+    text = f"{line(min(measured, key=lambda entry: entry['low']), {})} (the weakest of {len(measured)} comparisons)"
     missing = len(comparisons) - len(measured)
     return text + (f"; in {missing} more no MI setting is as clean" if missing else "")
 
 
-def told(name: str, claims: dict[str, dict]) -> Iterator[str]:
-    """The text on one run: how many claims hold, and each with the comparisons that decide it."""
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims.values()) for verdict in VERDICTS}
-    yield f"## {SCALES[name]} (`{name}`)\n"
-    yield f"{len(claims)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
+def more_images(folder: Path, claim: dict) -> list[str]:
+    """A claim on bare models alone, compared on the many images on which 04 measures these; the verdict stays that of its rule."""
+    rows = [claim["of"]["row"], *claim["of"]["others"]] if claim["statistic"] == "beats" else []
+    found = {(model, kind): list(folder.glob(f"records/bare-{model}-*.json.gz")) for model, kind in rows if kind == "none"}
+    if not rows or len(found) < len(rows) or not all(found.values()):
+        return []
+    scores = {row: artifacts.read_record(paths[0])["result"] for row, paths in found.items()}
+    count = len(next(iter(scores.values()))["labels"])
+    column = claim["of"].get("column", PRIMARY)
+    return [f"on {count:,} images, beside the rule: {line(asdict(entry), {})} ({column})" for entry in claims.beats({"scores": scores}, **claim["of"])]
+
+
+def otherwise(folder: Path) -> Iterator[str]:
+    """The protocol choices of 04 whose difference is not zero."""
+    found: dict[str, list[str]] = {}
+    for row in _table(folder, "otherwise"):
+        low, high = map(float, re.findall(r"[-+]?[0-9.]+", row["difference, points"])[1:])
+        if low > 0 or high < 0:
+            found.setdefault(row["choice"], []).append(f"{row['row']}, {row['column']}: {row['difference, points']}")
+    if found:
+        yield "**Protocol choices made otherwise** (points, where the interval leaves out zero)\n"
+        yield from (f"- {choice}: {'; '.join(rows)}" for choice, rows in found.items())
+        yield ""
+
+
+def _table(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a curated table; none where there is no such table."""
+    path = folder / "tables" / f"{name}.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def told(folder: Path, judged: dict[str, dict]) -> Iterator[str]:
+    """The text on one run: its models, how many claims hold, and each with the comparisons that decide it."""
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in judged.values()) for verdict in VERDICTS}
+    yield f"## {SCALES[folder.name]} (`{folder.name}`)\n"
+    models = pages.read_json(folder / "tables" / "oblivious.json", {}).get("models")
+    yield from [f"Models: {models}.\n"] if models else []
+    if alone := _table(folder, "bare"):
+        cells = "; ".join(f"{row['model']} {row['clean']} / {row[PRIMARY]}" for row in alone)
+        yield f"By themselves, on {int(alone[0]['test images']):,} test images, clean / untargeted PGD-10 in %: {cells}.\n"
+    yield f"{len(judged)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
+    clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
     for verdict in VERDICTS:
-        chosen = [claim for claim in claims.values() if claim["verdict"] == verdict]
+        chosen = [claim for claim in judged.values() if claim["verdict"] == verdict]
         if chosen:
             yield f"**{verdict.capitalize()}**\n"
         for claim in chosen:
             compared = claim["comparisons"]
-            shown = [weakest(compared)] if len(compared) > report.MANY else [line(entry) for entry in compared]
-            yield f"- {claim['statement']} ({claim['source']})" + "".join(f"\n  - {text}" for text in shown)
+            shown = [weakest(compared)] if len(compared) > report.MANY else [line(entry, clean) for entry in compared]
+            yield f"- {claim['statement']} ({claim['source']})" + "".join(f"\n  - {text}" for text in [*shown, *more_images(folder, claim)])
         if chosen:
             yield ""
+    yield from otherwise(folder)
 
 
 def cell(claim: dict | None) -> str:
@@ -132,7 +176,7 @@ def cell(claim: dict | None) -> str:
 
 def overview(reference: Path) -> str:
     """Every claim with its verdict on each scale: a Markdown table."""
-    runs = {name: claims for name in SCALES if (claims := judged(reference / name))}
+    runs = {name: found for name in SCALES if (found := judged(reference / name))}
     if not runs:
         return "No run on CIFAR has been curated yet."
     lines = ["| claim | in the paper | " + " | ".join(f"`{name}`" for name in runs) + " |", "|---" * (2 + len(runs)) + "|"]
@@ -148,15 +192,18 @@ def findings(reference: Path) -> str:
 Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.
 Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
 A claim of several comparisons holds where each does. "Undecided" is a matter of how many images were measured: the interval beside it says
-what they can tell apart.
+what they can tell apart. No interval covers training: each model was trained once. Rules and margins were fixed before the first run on CIFAR, so what
+more images say of bare models stands beside a verdict and does not change it (A.2's three points are wider than what 1,000 paired images resolve).
 """
-    runs = (line for name in SCALES if (claims := judged(reference / name)) for line in told(name, claims))
+    runs = (text for name in SCALES if (found := judged(reference / name)) for text in told(reference / name, found))
     return "\n".join([head, overview(reference), "", *runs]).rstrip() + "\n"
 
 
 def readme(text: str, reference: Path) -> str:
-    """The README with the overview between its two marks."""
-    return re.sub(r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)", lambda _: overview(reference) + "\n", text, flags=re.S)
+    """The README with the overview between its two marks, and with what more images say of bare models."""
+    more = [f"- `{name}` {found}" for name in SCALES for claim in judged(reference / name).values() for found in more_images(reference / name, claim)]
+    between = overview(reference) + "\n" + "".join(["\n", *(f"{found}\n" for found in more)] if more else "")
+    return re.sub(r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)", lambda _: between, text, flags=re.S)
 
 
 def main(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 Where no frontend is (papermill, nbval, HTML) the picture and its numbers stand alone, and nothing is broken. `progress.frontend` says which.
 """
 
+import base64
 from collections.abc import Callable
 from functools import cache, lru_cache
 
@@ -48,7 +49,9 @@ class Explorer:
         """In JupyterLab the controls with the picture; elsewhere the picture and its numbers."""
         if frontend():
             controls = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
-            display(widgets.VBox([controls, self.picture, self.numbers], layout={"align_items": "flex-start"}))
+            box = widgets.VBox([controls, self.picture, self.numbers], layout={"align_items": "flex-start"})
+            still = {"image/png": base64.b64encode(self.picture.value).decode(), "text/plain": self.text}  # for a page made of the saved notebook
+            display(box._repr_mimebundle_() | still, raw=True)
         else:
             display(Image(self.picture.value))
             print(self.text)
@@ -90,7 +93,7 @@ class _Inputs:
         sheet.set_anchor("W")
         sheet.spines[:].set_visible(False)
         sheet.set_xticks([])
-        labels = [r"$x_0$, $x$, $\delta$", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$", "MI-OL: $x_s$", r"MI-OL: $\tilde{x}$"]
+        labels = [r"$x_0$, $x$, $\delta$ scaled", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$", "MI-OL: $x_s$", r"MI-OL: $\tilde{x}$"]
         sheet.set_yticks([height * (row + 0.5) for row in range(5)], labels, fontsize=8)
         sheet.tick_params(length=0)
         self.bars, self.ideal = {}, {}
@@ -98,10 +101,11 @@ class _Inputs:
             axis = axes[key]
             self.bars[name] = axis.bar(range(self.classes), np.zeros(self.classes), color=COLOURS[name], alpha=0.8)
             self.ideal[name] = axis.plot([], [], "_", color="#000000", ms=14, mew=2)[0]
-            axis.set(ylim=(0, 1.05), xlabel="class")
+            axis.set(ylim=(0, 1.05), xlabel="class", ylabel="probability" if key == "B" else None)
             axis.xaxis.set_major_locator(MaxNLocator(10, integer=True))
             if name != "none":
                 axis.set_title(f"{NAMES[name]} (black: Table 1)", fontsize=9)
+        roc.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         self.curve = roc.plot([], [], color=COLOURS["mi_pl"])[0]
         self.place = roc.plot([], [], "o", color=COLOURS["mi_ol"], ms=8)[0]
         roc.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
@@ -185,6 +189,8 @@ def inputs(study: Study, detection: dict[str, dict]) -> Explorer:
     run = study.params
     model = "mixup" if "mixup" in detection else next(iter(detection))
     names = [(NAMES[name], name) for name in detection]
+    step = 0.05
+    quantile = np.quantile(detection[model]["scores"]["clean"]["mi_pl"], 0.95)  # there about 5 % of clean images are flagged
     targets = [(UNTARGETED, UNTARGETED), *((f"towards {k}", str(k)) for k in range(run.classes))]
     controls = {
         "image": _slider("test image", 0, 0, run.n_test - 1, 1),
@@ -194,7 +200,7 @@ def inputs(study: Study, detection: dict[str, dict]) -> Explorer:
         "epsilon": _steps("epsilon", [(f"{share:g} of {run.epsilon:.3g}", share * run.epsilon) for share in (0.25, 0.5, 1, 1.5, 2)], run.epsilon),
         "steps": _slider("PGD steps", run.steps[0], 0, MOST_STEPS, 1),
         "target": widgets.Dropdown(options=targets, value=UNTARGETED, description="target"),
-        "threshold": _slider("threshold", 0.2, -0.5, 1, 0.05),
+        "threshold": _slider("threshold", round(float(np.clip(quantile, -0.5, 1)) / step) * step, -0.5, 1, step),
     }
     return Explorer(controls, _Inputs(study, detection).draw)
 
@@ -208,8 +214,9 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
     records: (mode, ratio) -> a record of experiments.mixed_predictions; images of Eq. 2 where there are any, else all.
     """
     canvas, parts = Canvas(9, 3.2, "AB", (0.07, 0.16, 0.99, 0.88, 0.08), sharey=True), {}
+    canvas.axes["A"].set_ylabel("mean probability")
     for axis, mode in zip(canvas.axes.values(), ("pl", "ol"), strict=True):
-        bars = axis.bar(range(6), np.zeros(6), color=["#999999", COLOURS[f"mi_{mode}"]] * 3)
+        bars = axis.bar(range(6), np.zeros(6), color=[COLOURS["none"], COLOURS[f"mi_{mode}"]] * 3, alpha=0.6)
         intervals = axis.vlines(range(6), np.zeros(6), np.zeros(6), color="#000000", lw=1)
         ideal = axis.plot([], [], "_", color="#000000", ms=22, mew=2)[0]
         axis.set(ylim=(0, 1.05))

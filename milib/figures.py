@@ -1,6 +1,7 @@
 """Every figure of the study, from records: matplotlib only, one look, the same colour for the same thing everywhere."""
 
 import itertools
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from milib import artifacts, evaluation, theory
+from milib import artifacts, captions, evaluation, theory
 from milib.attacks import ADAPTIVE
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY
 from milib.study import Study
-from milib.tables import NAMES, TableRow, about, tradeoff_ends, tradeoff_points
+from milib.tables import NAMES, TableRow, tradeoff_ends, tradeoff_points
 
 COLOURS = {name: kind.colour for name, kind in DEFENCES.items()} | {
     "confidence": "#000000",
@@ -56,11 +57,14 @@ def save(figure: Figure, path: Path) -> None:
             temporary.replace(path.with_name(f"{path.name}.{ending}"))
 
 
-def show(study: Study, figure: Figure, name: str, caption: str) -> None:
-    """Save the figure (PNG and SVG, with its caption) under figures/ of the run, and show it."""
+def show(study: Study, figure: Figure, name: str, caption: str, measured: bool = True) -> None:
+    """Save the figure (PNG and SVG, with its caption) under figures/ of the run, and show it.
+
+    measured: whether it shows what the notebook's test images, epsilon and draws gave; else the caption says what it shows.
+    """
     folder = study.store.folder / "figures"
     save(figure, folder / name)
-    artifacts.write_atomic(folder / f"{name}.json", about(study, caption))
+    artifacts.write_atomic(folder / f"{name}.json", captions.about(study, caption, measured))
     plt.show()
 
 
@@ -205,7 +209,8 @@ def table(rows: list[TableRow], column: str) -> Figure:
         axis.plot(mean, place, "o", color=COLOURS[row.defence])
         if row.paper.get(column, "<").replace(".", "").isdigit():
             axis.plot(float(row.paper[column]), place, "x", color="#000000")
-    axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in reversed(rows)], xlabel=f"{column.replace('_', ' ')}: accuracy, %", xlim=(-2, 102))
+    attack = column.replace("_pgd", " PGD-")
+    axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in reversed(rows)], xlabel=f"accuracy under {attack}, %", xlim=(-2, 102))
     axis.plot([], [], "x", color="#000000", label="paper, where it prints a number")
     axis.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
@@ -213,9 +218,12 @@ def table(rows: list[TableRow], column: str) -> Figure:
 
 def roc(records: dict[str, dict]) -> Figure:
     """Fig. 3(a): ROC curves of MI-PL, MI-OL and plain confidence, a panel per model; bands: 95 % intervals of the true positive rate."""
-    figure, axes = panels(1, len(records), 2.7, 2.7, sharey=True)
+    columns = min(2, len(records))
+    figure, axes = panels(math.ceil(len(records) / columns), columns, 2.7, 3.0, sharey=True)
     grid = np.linspace(0, 1, 41)
-    for axis, (name, record) in zip(axes[0], records.items(), strict=True):
+    for axis in axes.flat[len(records) :]:
+        axis.set_axis_off()
+    for axis, (name, record) in zip(axes.flat, records.items(), strict=False):
         for detector in ("mi_pl", "mi_ol", "confidence"):
             scores = [np.array(record["scores"][column][detector]) for column in ("clean", PRIMARY)]
             false, true = evaluation.roc(*scores)
@@ -225,9 +233,14 @@ def roc(records: dict[str, dict]) -> Figure:
             axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         axis.set(title=NAMES[name], xlabel="false positive rate")
-        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.3))
-    axes[0][0].set_ylabel("true positive rate")
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("true positive rate")
     return figure
+
+
+USEFUL = 40
+"""How many points of clean accuracy below the best Fig. 3(b) reaches: settings beyond press together those between which one would choose."""
 
 
 def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
@@ -244,7 +257,12 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
                 axis.plot(*points[np.argsort(points[:, 0])].T, "o-", ms=4, lw=0.8, color=COLOURS[defence], label=NAMES[defence])
         everything = np.concatenate(everything)
         axis.plot(*everything[evaluation.pareto(everything)].T, "o", ms=9, mfc="none", mec="#000000", lw=0, label="Pareto front")
-        axis.set(title=NAMES[name], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
+        left = everything[:, 0].max() - USEFUL
+        shown = everything[everything[:, 0] >= left]
+        beyond = f"clean accuracy, % ({len(everything) - len(shown)} settings lie left)" if len(shown) < len(everything) else "clean accuracy, %"
+        axis.set(title=NAMES[name], xlabel=beyond, ylabel="accuracy under PGD-10, %")
+        if len(shown) < len(everything):
+            axis.set(xlim=(left, shown[:, 0].max() + 4), ylim=(shown[:, 1].min() - 4, shown[:, 1].max() + 4))
     axes[0][-1].legend(**OUTSIDE)
     return figure
 

@@ -32,7 +32,8 @@ pre, code { font: .85rem/1.4 ui-monospace, monospace } pre { overflow-x: auto; m
 .cell { margin: .9rem 0 } .output_subarea { margin: .4rem .7rem }
 .celltag_parameters .input_area, .celltag_injected-parameters .input_area { max-height: 12rem; overflow-y: auto }
 .output_stderr, .ansi-red-fg, .ansi-red-intense-fg { color: var(--fails) } .ansi-bold { font-weight: bold }
-.holds { --tone: var(--holds) } .fails { --tone: var(--fails) } .undecided { --tone: var(--undecided) } .verdict { color: var(--tone); font-weight: bold }
+.holds { --tone: var(--holds) } .fails { --tone: var(--fails) } .undecided { --tone: var(--undecided) }
+.not-measured { --tone: var(--soft) } .verdict { color: var(--tone); font-weight: bold }
 .claim { border-left: 4px solid var(--tone); background: var(--panel); border-radius: 4px; padding: .5rem .9rem; margin: .8rem 0 }
 .comparison { display: grid; grid-template-columns: minmax(0, 1fr) 14rem; gap: 0 1rem; align-items: center; font-size: .9rem }
 .strip { position: relative; height: 1rem } .strip * { position: absolute; top: 0; height: 100% } .strip .zero { border-left: 1px solid var(--soft) }
@@ -180,7 +181,7 @@ def _exporter():
 def notebook_html(notebook: Path, page: Path, home: str = "") -> bool:
     """An executed notebook as one offline page, made again only if the notebook (or this module) changed: then True.
 
-    home: a link back, written at the top. Widgets are shown by their text. Raises StudyError for what is not a notebook.
+    home: a link back, written at the top. Widgets are shown by their picture or text. Raises StudyError for what is not a notebook.
     """
     title, _ = notebook_title(notebook)
     source = digest([notebook.read_text(), Path(__file__).read_text(), home, sorted(p.name for p in notebook.parent.glob("*.ipynb"))])
@@ -196,6 +197,8 @@ def notebook_html(notebook: Path, page: Path, home: str = "") -> bool:
         for cell in content.cells:
             for data in (output["data"] for output in cell.get("outputs", []) if "data" in output):
                 data.pop("application/javascript", None)
+                if "image/png" in data:
+                    data.pop("application/vnd.jupyter.widget-view+json", None)  # an explorer leaves its picture
                 if "text/latex" in data:
                     data.setdefault("text/markdown", data.pop("text/latex"))
         body, _ = _exporter().from_notebook_node(content, {"metadata": {"path": str(notebook.parent)}})

@@ -30,8 +30,7 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     wanted = [
         ("test images as sample pool", pool, "mi_ol", both, {}),
         ("test images as sample pool", pool, "mi_pl", both, {}),
-        ("the prediction is attacked", label, "none", [PRIMARY], {}),
-        ("the prediction is attacked", label, "mi_ol", [PRIMARY], {}),
+        *(("the prediction is attacked", label, defence, [PRIMARY], {}) for defence in ("none", "guo", "mi_ol", "mi_combined")),
         ("without 8-bit images", study, "xie", both, {"eight_bit": False}),
         ("without 8-bit images", study, "guo", both, {"eight_bit": False}),
     ]

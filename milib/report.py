@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from milib import artifacts, pages, params, progress
+from milib import artifacts, captions, pages, params, progress
 from milib.data import SOURCES
 from milib.errors import StudyError
 
@@ -104,15 +104,17 @@ def _records(folder: Path, used: set[str]) -> dict[str, dict]:
 
 
 def _made_by(folder: Path, about: dict, records: dict[str, dict]) -> str:
-    """Under a figure or table: the notebook, the record files (their names hold the fingerprints) and the commits."""
+    """Under a figure or table: the notebook, the commits, and the files it had read so far (their names hold the fingerprints)."""
     notebook, names = str(about.get("notebook", "")), about.get("records", [])
-    links = ", ".join(_link(folder, f"records/{name}") + ("" if name in records else " (no longer there)") for name in names)
-    commits = sorted({str(records[name]["made"]["commit"]) for name in names if name in records})
+    links = [_link(folder, f"records/{name}") + ("" if name in records else " (no longer there)") for name in names]
+    links += [_link(folder, f"checkpoints/{name}") for name in about.get("checkpoints", [])]
+    commits = {str(records[name]["made"]["commit"]) for name in names if name in records} | ({str(about["commit"])} if about.get("commit") else set())
     text = f"made by notebook {_link(folder, f'notebooks/{notebook}.html', notebook)}" if notebook else "nothing says what made it"
-    text += f" at commit {', '.join(commits)}" if commits else ""
-    if len(names) > 3:
-        return f'<details class="made"><summary>{text} from {len(names)} records</summary>{links}</details>'
-    return f'<p class="made">{text}{f" from records {links}" if names else ""}</p>'
+    text += f" at commit {', '.join(sorted(commits))}" if commits else ""
+    read = ", ".join(links)
+    if len(links) > 3:
+        return f'<details class="made"><summary>{text}; {len(links)} files read up to here</summary>{read}</details>'
+    return f'<p class="made">{text}{f" from {read}" if read else ""}</p>'
 
 
 def _comparison(entry: dict, margin: object) -> str:
@@ -147,9 +149,11 @@ def _claims(folder: Path, records: dict[str, dict]) -> str:
             drawn = [_comparison(entry, claim["margin"]) for entry in sorted(claim["comparisons"], key=lambda entry: entry["low"])]
             if len(drawn) > MANY:
                 drawn = [*drawn[:1], f"<details><summary>the weakest of {len(drawn)} comparisons; the others</summary>", *drawn[1:], "</details>"]
-            parts.append(f'<article class="claim {claim["verdict"]}"><p>{head}</p>{"".join(drawn)}<p class="made">{made}</p></article>')
+            kind = claim["verdict"].replace(" ", "-")
+            parts.append(f'<article class="claim {kind}"><p>{head}</p>{"".join(drawn)}<p class="made">{made}</p></article>')
         parts.append(_made_by(folder, {"notebook": records[name]["notebook"], "records": [name]}, records))
-    count = ", ".join(f"{tally[verdict]} {word}" for verdict, word in (("holds", "hold"), ("fails", "fail"), ("undecided", "undecided")))
+    words = {"holds": "hold", "fails": "fail", "undecided": "undecided", "not measured": "not measured"}
+    count = ", ".join(f"{tally[verdict]} {word}" for verdict, word in words.items() if tally[verdict] or verdict != "not measured")
     note = "Each interval is drawn with zero (solid) and the margin (dashed)."
     return f"<p>{count}. {note}</p>" + "".join(parts) if tally else "<p>No claims were judged yet.</p>"
 
@@ -159,7 +163,8 @@ def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
     parts = []
     for name in sorted({path.stem for ending in ("png", "svg", "html") for path in folder.glob(f"{kind}/[!.]*.{ending}")}):
         about, files = pages.read_json(folder / kind / f"{name}.json", {}), {e: folder / kind / f"{name}.{e}" for e in ("png", "svg", "html", "csv")}
-        caption = pages.prose(about.get("caption", name)) + (f". <small>{html.escape(about['models'])}.</small>" if about.get("models") else "")
+        notes = "; ".join(about[key] for key in ("settings", "models") if about.get(key))
+        caption = pages.prose(about.get("caption", name)) + (f". <small>{html.escape(notes)}.</small>" if notes else "")
         if files["html"].exists():
             shown = f'<div class="wide">{files["html"].read_text()}</div>'
         else:
@@ -182,15 +187,12 @@ def _settings(folder: Path) -> list[str]:
             continue
         with contextlib.suppress(StudyError):
             run = params.from_sources(sources)
-            images = f"{run.n_test:,} test images ({run.n_theory:,} in 03, {run.n_adaptive:,} in 07)"
-            attack = f"PGD within {_fraction(run.epsilon)}, in steps of {_fraction(run.step_size)}, on pixels in [0, 1]"
+            fewer = {"03": run.n_theory, "07": run.n_adaptive}
+            fewer = ", ".join(f"{count:,} in {number}" for number, count in fewer.items() if list(folder.glob(f"notebooks/{number}_*.ipynb")))
+            images = f"{run.n_test:,} test images" + (f" ({fewer})" if fewer else "")
+            attack = f"PGD within {captions.fraction(run.epsilon)}, in steps of {captions.fraction(run.step_size)}, on pixels in [0, 1]"
             found.append(f"{run.model} net; {images}; {attack}; N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}")
     return list(dict.fromkeys(found))
-
-
-def _fraction(value: float) -> str:
-    """8/255 for what is a number of 255ths, else the number."""
-    return f"{round(255 * value)}/255" if abs(255 * value - round(255 * value)) < 1e-6 else f"{value:g}"
 
 
 def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
@@ -209,7 +211,8 @@ def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
     if walls := [wall for wall, _ in timing.values() if wall is not None]:
         facts["Notebooks took"] = [f"{progress.about(sum(walls))} when they last ran"]
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>" for name, values in facts.items() if values)
-    return f"<p>{ABOUT}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
+    symbols = f"Symbols are explained in {_link(folder, 'notebooks/01_train_mixup.html', 'notebook 1')}. "
+    return f"<p>{ABOUT}{symbols}{' '.join(SOURCES[name].about for name in data if name in SOURCES)}</p><dl>{lines}</dl>"
 
 
 def _logs(folder: Path) -> list[dict]:

@@ -1,16 +1,15 @@
 """The study's tables as data frames, with the paper's values beside."""
 
 import csv
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from milib import artifacts, evaluation, training
+from milib import artifacts, captions, evaluation
 from milib.defenses import DEFENCES
 from milib.experiments import PRIMARY, columns
-from milib.params import MODELS, Params, load, project_root
+from milib.params import Params, project_root
 from milib.study import Study, settings_of
 
 NAMES = {name: kind.title for name, kind in DEFENCES.items()} | {
@@ -263,32 +262,13 @@ def adaptive(records: dict[tuple[str, str, int], dict]) -> pd.DataFrame:
     return frame.fillna("")
 
 
-def training_note(study: Study) -> str:
-    """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. The report shows it."""
-    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[study.params.paper_table]
-    paper = load(project_root() / "params" / f"{scale}.yaml")
+def save(study: Study, frame: pd.DataFrame, name: str, caption: str, measured: bool = True) -> pd.DataFrame:
+    """Keep a table under tables/ of the run (CSV, HTML, and what made it), and return it to be shown.
 
-    def told(recipe: dict) -> str:
-        inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
-        return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
-
-    notes, printed = [], {row["model"] for row in paper.rows}  # what B.1 only names has no recipe there
-    for name, recipe in sorted(study.trained.items(), key=lambda item: MODELS.index(item[0])):
-        here, there = told(recipe), told(training.recipe(paper, name))
-        notes.append(f"{name}: {here}" + (f" (the paper: {there})" if name in printed and here != there else ""))
-    return "; ".join(notes)
-
-
-def about(study: Study, caption: str) -> bytes:
-    """What made a table or figure, as JSON: its notebook, caption, models, and the records read so far."""
-    records = sorted({event["name"] for event in study.store.events if event["kind"] == "record"})
-    return json.dumps({"notebook": study.notebook, "caption": caption, "models": training_note(study), "records": records}, indent=1).encode()
-
-
-def save(study: Study, frame: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
-    """Keep a table under tables/ of the run (CSV, HTML, and what made it), and return it to be shown."""
+    measured: whether its numbers are of the notebook's test images, epsilon and draws; else the caption says of what.
+    """
     folder = study.store.folder / "tables"
     artifacts.write_atomic(folder / f"{name}.csv", frame.to_csv().encode())
     artifacts.write_atomic(folder / f"{name}.html", frame.to_html(border=0).encode())
-    artifacts.write_atomic(folder / f"{name}.json", about(study, caption))
+    artifacts.write_atomic(folder / f"{name}.json", captions.about(study, caption, measured))
     return frame

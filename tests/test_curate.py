@@ -1,5 +1,6 @@
 """Curated runs: what is kept, what is refused, and what FINDINGS.md says about it."""
 
+import gzip
 import json
 
 import nbformat
@@ -13,7 +14,15 @@ REFERENCE = params.project_root() / "outputs" / "reference"
 
 def claim(identifier: str, verdict: str, *lows: float) -> dict:
     comparisons = [{"label": f"{identifier} {i}", "mean": low + 0.1, "low": low, "high": low + 0.2} for i, low in enumerate(lows)]
-    return {"id": identifier, "statement": f"statement of {identifier}", "source": "Table 2", "margin": 0, "verdict": verdict, "comparisons": comparisons}
+    return {
+        "id": identifier,
+        "statement": f"statement of {identifier}",
+        "source": "Table 2",
+        "margin": 0,
+        "verdict": verdict,
+        "statistic": "none",
+        "comparisons": comparisons,
+    }
 
 
 @pytest.fixture
@@ -88,8 +97,11 @@ def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
 
 
 def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_path):
+    models = b'model,test images,clean,untargeted_pgd10\nERM,5000,"91.0 [90.0, 92.0]",0.0\nAT,5000,80.0,35.0\n'
+    artifacts.write_atomic(run / "tables" / "bare.csv", models)
     curate.curate(run, tmp_path / "reference" / "c10_compact")
     text = curate.findings(tmp_path / "reference")
+    assert "on 5,000 test images, clean / untargeted PGD-10 in %: ERM 91.0 [90.0, 92.0] / 0.0; AT 80.0 / 35.0.\n" in text
     row = next(line for line in text.splitlines() if line.startswith("| mixup + MI-OL is more robust than mixup "))
     assert row.endswith("| Table 2 | holds |")
     assert "2 claims: holds 1, fails 0, undecided 0, not measured 1." in text
@@ -104,6 +116,24 @@ def test_a_verdict_says_how_many_comparisons_hold_and_many_are_told_by_the_weake
     mark = {"label": "no MI setting is as clean as b", "mean": -1.0, "low": -1.0, "high": -1.0}
     told = curate.weakest([*claim("c", "fails", 0.3, -0.2, 0.1)["comparisons"], mark])
     assert told == "c 1: -0.100 [-0.200, +0.000] (the weakest of 3 comparisons); in 1 more no MI setting is as clean"
+
+
+def test_rows_are_told_with_their_clean_accuracy_and_bare_models_on_more_images(tmp_path):
+    entry = {"label": "Mixup + MI-OL - Mixup", "mean": 0.1, "low": 0.05, "high": 0.15}
+    assert curate.line(entry, {"Mixup + MI-OL": 80.0, "Mixup": 91.5}) == "Mixup + MI-OL - Mixup: +0.100 [+0.050, +0.150] at -11.5 points of clean accuracy"
+    assert curate.line(entry, {"Mixup": 91.5}).endswith("+0.150]")
+    for model, right in (("mixup", 300), ("erm", 100)):
+        store = artifacts.Store(tmp_path, tmp_path / "none", "04_oblivious")
+        guesses = [0] * right + [1] * (1000 - right)
+        store.record(f"bare-{model}", {}, lambda g=guesses: {"labels": [0] * 1000, "cells": {"untargeted_pgd10": {"predictions": [g]}}})
+    for path in tmp_path.glob("records/*.json"):
+        artifacts.write_atomic(path.with_suffix(".json.gz"), gzip.compress(path.read_bytes()))
+    judged = claim("a", "undecided", 0.1) | {"statistic": "beats", "of": {"row": ["mixup", "none"], "others": [["erm", "none"]]}}
+    assert curate.more_images(tmp_path, judged) == ["on 1,000 images, beside the rule: Mixup - ERM: +0.200 [+0.175, +0.225] (untargeted_pgd10)"]
+    assert curate.more_images(tmp_path, judged | {"of": {"row": ["mixup", "mi_ol"], "others": [["erm", "none"]]}}) == []
+    table = b'choice,row,column,here,otherwise,"difference, points"\npool,A,clean,1,2,"1.0 [0.5, 1.5]"\npool,B,clean,1,1,"-0.1 [-0.5, 0.3]"\n'
+    artifacts.write_atomic(tmp_path / "tables" / "otherwise.csv", table)
+    assert "- pool: A, clean: 1.0 [0.5, 1.5]" in list(curate.otherwise(tmp_path))
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():

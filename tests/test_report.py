@@ -72,9 +72,11 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "outputs" / "digits"
     v4 = nbformat.v4
     widget = {"text/plain": "a slider in words", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    explorer = widget | {"text/plain": "its numbers", "image/png": base64.b64encode(PNG[::-1]).decode()}
     outputs = [
         v4.new_output("display_data", {"image/png": base64.b64encode(PNG).decode(), "text/plain": "<Figure>"}),
         v4.new_output("display_data", widget),
+        v4.new_output("display_data", explorer),
         v4.new_output("display_data", {"text/latex": r"$\lambda > 1/L$", "text/plain": "latex"}),
     ]
     cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("x = '<b>' + \"$$\"[:1]", outputs=outputs, execution_count=1)]
@@ -84,7 +86,8 @@ def run(tmp_path: Path) -> Path:
     score = record(folder, "score", "1" * 16, {"cells": [1, 2]})
     record(folder, "claims-01_a", "a" * 16, claims("holds"), "2026-01-01T00:00:00+00:00")
     record(folder, "claims-01_a", "b" * 16, claims("undecided"), "2026-02-01T00:00:00+00:00")
-    about = {"notebook": "01_a", "caption": r"Accuracy at $\epsilon$", "records": [score, "lost-2.json"]}
+    notes = {"settings": "9 test images", "models": "erm: <small> net"}
+    about = {"notebook": "01_a", "caption": r"Accuracy at $\epsilon$"} | notes | {"records": [score, "lost-2.json"]}
     for file, content in {
         "figures/fig2.png": PNG,
         "figures/fig2.svg": b"<svg/>",
@@ -152,6 +155,7 @@ def test_outputs_of_notebooks(run):
     text = (run / "notebooks" / "01_a.html").read_text()
     assert "a slider in words" in text and "model_id" not in text
     assert base64.b64encode(PNG).decode() in text
+    assert base64.b64encode(PNG[::-1]).decode() in text and "its numbers" not in text, "an explorer saved in JupyterLab leaves its picture"
     assert text.startswith("<!DOCTYPE html>") and "<title>A *short* course</title>" in text
 
 
@@ -170,11 +174,23 @@ def test_claims_of_the_newest_record(run):
     assert "T2-a; Table 2; margin 0.05 ± 0.01<" in text
 
 
+def test_a_caption_tells_settings_and_models(run):
+    assert "<small>9 test images; erm: &lt;small&gt; net.</small>" in report.build(run).read_text()
+
+
 def test_the_settings_are_those_of_the_notebooks_parameters(run):
     cells = [nbformat.v4.new_code_cell(params.parameters_cell()), nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n")]
     artifacts.write_atomic(run / "notebooks" / "04_c.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)).encode())
     text = report.build(run).read_text()
-    assert "small net; 50 test images (50 in 03, 50 in 07); PGD within 8/255, in steps of 0.025, on pixels in [0, 1]; N = 30, 3 sets of draws" in text
+    assert "small net; 50 test images; PGD within 8/255, in steps of 0.025, on pixels in [0, 1]; N = 30, 3 sets of draws" in text
+
+
+def test_what_a_run_lacks_is_counted_and_the_symbols_are_linked(run):
+    record(run, "claims-02_b", "c" * 16, claims("not measured"))
+    artifacts.write_atomic(run / "notebooks" / "01_train_mixup.ipynb", (run / "notebooks" / "01_a.ipynb").read_bytes())
+    text = report.build(run).read_text()
+    assert "1 undecided, 1 not measured" in text and 'class="claim not-measured"' in text
+    assert 'Symbols are explained in <a href="notebooks/01_train_mixup.html">notebook 1</a>' in text
 
 
 def test_of_many_comparisons_the_weakest_stands_open(run):

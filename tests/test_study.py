@@ -1,12 +1,13 @@
 """The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
 
 import contextlib
+import json
 import re
 
 import pytest
 import torch
 
-from milib import attacks, evaluation, experiments, params, progress, protocol, study, tables, training
+from milib import attacks, captions, evaluation, experiments, params, progress, protocol, study, tables, training
 from milib.errors import StudyError
 
 DIGITS = params.project_root() / "params" / "digits.yaml"
@@ -119,7 +120,7 @@ def test_protocol_choices_are_made_one_at_a_time(tiny):
     entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
     found = {(choice.what, choice.row): choice for choice in protocol.choices(run, table)}
-    assert len(found) == 7 and all(row.startswith("Mixup") for _, row in found)
+    assert len(found) == 9 and all(row.startswith("Mixup") for _, row in found)
     both, attacked = ["clean", experiments.PRIMARY], [experiments.PRIMARY]
     noise = "Mixup + Gaussian noise"
     for what, name, other, change, columns in (
@@ -165,11 +166,19 @@ def test_bare_models_are_measured_on_ten_times_as_many_images(tiny):
 def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
     run = tiny()
     run.require("erm", "at", "manifold_mixup")
-    erm, at, manifold = tables.training_note(run).split("; ")
+    erm, at, manifold = captions.training_note(run).split("; ")
     assert erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
     assert at.endswith(f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)")
     assert manifold == f"manifold_mixup: small net, {run.params.epochs} epochs", "the paper names it and trains none"
-    assert tables.training_note(run.varied(pool="test")) == tables.training_note(run)
+    assert captions.training_note(run.varied(pool="test")) == captions.training_note(run)
+
+
+def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tiny):
+    run = tiny(epsilon="16/255")
+    for run.notebook, count in {"03_theory": 6, "04_oblivious": 12, "07_adaptive_attacks": 4}.items():
+        assert json.loads(captions.about(run, "a caption"))["settings"] == f"{count} test images, eps = 16/255, N = 3"
+    assert json.loads(captions.about(run, "a sketch", measured=False))["settings"] == ""
+    assert (captions.fraction(8 / 255), captions.fraction(0.1)) == ("8/255", "0.1")
 
 
 def test_what_is_announced_is_what_runs(tiny, monkeypatch):

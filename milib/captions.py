@@ -1,0 +1,43 @@
+"""What a table or figure says of itself: its settings, the training of its models, and what made it."""
+
+import json
+
+from milib import artifacts, training
+from milib.params import MODELS, load, project_root
+from milib.study import Study
+
+
+def fraction(value: float) -> str:
+    """8/255 for what is a number of 255ths, else the number."""
+    return f"{round(255 * value)}/255" if abs(255 * value - round(255 * value)) < 1e-6 else f"{value:g}"
+
+
+def training_note(study: Study) -> str:
+    """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. The report shows it."""
+    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[study.params.paper_table]
+    paper = load(project_root() / "params" / f"{scale}.yaml")
+
+    def told(recipe: dict) -> str:
+        inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
+        return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
+
+    notes, printed = [], {row["model"] for row in paper.rows}  # what B.1 only names has no recipe there
+    for name, recipe in sorted(study.trained.items(), key=lambda item: MODELS.index(item[0])):
+        here, there = told(recipe), told(training.recipe(paper, name))
+        notes.append(f"{name}: {here}" + (f" (the paper: {there})" if name in printed and here != there else ""))
+    return "; ".join(notes)
+
+
+def settings_note(study: Study) -> str:
+    """What the study's notebook measures on and with: test images, epsilon on [0, 1], and the draws N. The report shows it."""
+    run = study.params
+    count = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}.get(study.notebook, run.n_test)
+    return f"{count:,} test images, eps = {fraction(run.epsilon)}, N = {run.draws}"
+
+
+def about(study: Study, caption: str, measured: bool = True) -> bytes:
+    """What made a table or figure, as JSON: notebook, caption, settings (where `measured` with them), models, and what was read up to it."""
+    read = {kind: sorted({event["name"] for event in study.store.events if event["kind"] == kind}) for kind in ("record", "checkpoint")}
+    notes = {"settings": settings_note(study) if measured else "", "models": training_note(study)}
+    made = {"commit": artifacts.commit(), "records": read["record"], "checkpoints": read["checkpoint"]}
+    return json.dumps({"notebook": study.notebook, "caption": caption} | notes | made, indent=1).encode()
