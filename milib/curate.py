@@ -151,6 +151,9 @@ def told(folder: Path, judged: dict[str, dict]) -> Iterator[str]:
     if alone := _table(folder, "bare"):
         cells = "; ".join(f"{row['model']} {row['clean']} / {row[PRIMARY]}" for row in alone)
         yield f"By themselves, on {int(alone[0]['test images']):,} test images, clean / untargeted PGD-10 in %: {cells}.\n"
+    if strong := _table(folder, "stronger"):
+        cells = "; ".join(f"{row['model']} {row['bare']}, MI-OL adds {row['MI-OL minus bare, points']}" for row in strong)
+        yield f"Under 50 steps end to end (07), on {strong[0]['test images']} test images in %: {cells}.\n"
     yield f"{len(judged)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
     clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
     for verdict in VERDICTS:

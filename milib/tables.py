@@ -262,6 +262,17 @@ def adaptive(records: dict[tuple[str, str, int], dict]) -> pd.DataFrame:
     return frame.fillna("")
 
 
+def stronger(records: dict[str, dict[str, dict]]) -> pd.DataFrame:
+    """Models bare and with MI-OL under the attack of experiments.stronger: accuracy in percent, and what MI-OL adds in points, paired, with intervals."""
+    found = []
+    for both in records.values():
+        bare, defended = (evaluation.correct(both[variant]["cell"], both[variant]["labels"]) for variant in ("none", "eq24"))
+        cells = [evaluation.interval(bare), evaluation.interval(defended), evaluation.mean_interval(defended - bare)]
+        found.append([str(len(bare)), *map(evaluation.percent, cells)])
+    columns = ["test images", "bare", "MI-OL", "MI-OL minus bare, points"]
+    return pd.DataFrame(found, index=pd.Index([NAMES[name] for name in records], name="model"), columns=columns)
+
+
 def save(study: Study, frame: pd.DataFrame, name: str, caption: str, measured: bool = True) -> pd.DataFrame:
     """Keep a table under tables/ of the run (CSV, HTML, and what made it), and return it to be shown.
 

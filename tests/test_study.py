@@ -173,6 +173,22 @@ def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
     assert captions.training_note(run.varied(pool="test")) == captions.training_note(run)
 
 
+def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_of_its_own(tiny):
+    run = tiny()
+    both, points = experiments.stronger(run, "mixup"), run.points(4)
+    mi, size = run.defence(run.params.row("mixup", "mi_ol"), attacked=True), run.params.epsilon / 16
+    options = {"variant": "eq24", "samples": 15, "epsilon": run.params.epsilon, "step_size": size, "steps": 50}
+    x = attacks.adaptive_pgd(mi, points.x, points.y, points.index, experiments._draws(run, "adaptive eq24"), **options)
+    assert both["eq24"]["distance"] == (x - points.x).abs().max().item() <= run.params.epsilon + 1e-6
+    assert experiments.adaptive(run, "mixup", "none", 0)["cell"] != both["none"]["cell"], "ten steps are another record"
+    names = [path.name for path in run.store.folder.glob("records/adaptive-mixup-none-0-*")]
+    assert len(names) == 2
+    row = tables.stronger({"mixup": both}).loc["Mixup"]
+    right = {kind: evaluation.correct(record["cell"], record["labels"]).mean() for kind, record in both.items()}
+    assert row["bare"].startswith(f"{100 * right['none']:.1f} [") and row["MI-OL"].startswith(f"{100 * right['eq24']:.1f} [")
+    assert row["MI-OL minus bare, points"].startswith(f"{100 * (right['eq24'] - right['none']):.1f} [")
+
+
 def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tiny):
     run = tiny(epsilon="16/255")
     for run.notebook, count in {"03_theory": 6, "04_oblivious": 12, "07_adaptive_attacks": 4}.items():
@@ -212,6 +228,7 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
     for variant in attacks.ADAPTIVE:
         experiments.adaptive(run, "mixup", variant, 2)
     experiments.adaptive(run, "mixup", "none", 0)
+    experiments.stronger(run, "mixup")
     assert len(counted) > 30
     for what, (total, ticks) in counted.items():
         assert (0.45 if "combined" in what else 0.75) * total <= ticks <= 1.15 * total, f"{what}: {total} announced, {ticks} ran"
