@@ -39,7 +39,7 @@ def test_every_command_of_the_ledger_runs(tmp_path):
     copy, out = tmp_path / "a clone", tmp_path / "out"
     listed = subprocess.run(["git", "ls-files"], cwd=params.project_root(), capture_output=True, text=True, check=True).stdout.splitlines()
     for name in listed:
-        if not name.startswith("outputs/reference") or name == str(LEDGER):
+        if not name.startswith("outputs/reference") or Path(name).parent == LEDGER.parent:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(params.project_root() / name, copy / name)
     out.mkdir()
