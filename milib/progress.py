@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 SHORT, LONG = 5, 60
-"""Seconds from which a stage has a bar where somebody watches (else a line), and from which it has a line everywhere."""
+"""Seconds from which a stage has a bar where somebody watches, and from which it is announced in a line."""
 _bars: list[tuple[str, tqdm | None]] = []
 """The stages that run, each inside the one before: its unit, and its bar where it is long."""
 
@@ -54,9 +54,9 @@ def stage(what: str, total: float, seconds: float, unit: str = "images", done: f
     Nothing stays of it: the cell's output is cleared at its end, so a cell computes before it shows.
     """
     bar = None
-    if seconds > SHORT:
-        if seconds > LONG or not watched():  # a log tells each stage: many short ones are long together
-            live(f"{what}: {about(seconds)}")
+    if seconds > LONG:
+        live(f"{what}: {about(seconds)}")
+    if seconds > LONG or (seconds > SHORT and watched()):
         options = {"unit": f" {unit}", "unit_scale": True, "leave": False, "mininterval": 0.5}
         bar = tqdm(total=total, initial=done, desc=what, disable=not watched(), **options)
     _bars.append((unit, bar))
