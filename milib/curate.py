@@ -142,9 +142,9 @@ def _table(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def told(folder: Path, judged: dict[str, dict]) -> Iterator[str]:
+def told(folder: Path, found: dict[str, dict]) -> Iterator[str]:
     """The text on one run: its models, how many claims hold, and each with the comparisons that decide it."""
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in judged.values()) for verdict in VERDICTS}
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in found.values()) for verdict in VERDICTS}
     yield f"## {SCALES[folder.name]} (`{folder.name}`)\n"
     models = pages.read_json(folder / "tables" / "oblivious.json", {}).get("models")
     yield from [f"Models: {models}.\n"] if models else []
@@ -154,10 +154,10 @@ def told(folder: Path, judged: dict[str, dict]) -> Iterator[str]:
     if strong := _table(folder, "stronger"):
         cells = "; ".join(f"{row['model']} {row['bare']}, MI-OL adds {row['MI-OL minus bare, points']}" for row in strong)
         yield f"Under 50 steps end to end (07), on {strong[0]['test images']} test images in %: {cells}.\n"
-    yield f"{len(judged)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
+    yield f"{len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
     clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
     for verdict in VERDICTS:
-        chosen = [claim for claim in judged.values() if claim["verdict"] == verdict]
+        chosen = [claim for claim in found.values() if claim["verdict"] == verdict]
         if chosen:
             yield f"**{verdict.capitalize()}**\n"
         for claim in chosen:
@@ -195,7 +195,7 @@ def findings(reference: Path) -> str:
 Written by `python -m milib.curate` from the records in this folder; the rule of a verdict is in `params/claims.yaml`.
 Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
 A claim of several comparisons holds where each does. "Undecided" is a matter of how many images were measured: the interval beside it says
-what they can tell apart. No interval covers training: each model was trained once. Rules and margins were fixed before the first run on CIFAR, so what
+what they can tell apart. No interval covers training: a run has one of each model. Rules and margins were fixed before the first run on CIFAR, so what
 more images say of bare models stands beside a verdict and does not change it (A.2's three points are wider than what 1,000 paired images resolve).
 """
     runs = (text for name in SCALES if (found := judged(reference / name)) for text in told(reference / name, found))
