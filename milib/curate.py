@@ -136,6 +136,13 @@ def otherwise(folder: Path) -> Iterator[str]:
         yield ""
 
 
+def attacked_harder(folder: Path) -> list[str]:
+    """What the stronger attack of 07 left, as text; nothing where the run has no 07."""
+    rows = _table(folder, "stronger")
+    cells = "; ".join(f"{row['model']} {row['bare']}, MI-OL adds {row['MI-OL minus bare, points']}" for row in rows)
+    return [f"Under 50 steps end to end (07, after Tramèr et al., 2020), on {rows[0]['test images']} test images in %: {cells}"] if rows else []
+
+
 def _table(folder: Path, name: str) -> list[dict[str, str]]:
     """The rows of a curated table; none where there is no such table."""
     path = folder / "tables" / f"{name}.csv"
@@ -151,9 +158,7 @@ def told(folder: Path, found: dict[str, dict]) -> Iterator[str]:
     if alone := _table(folder, "bare"):
         cells = "; ".join(f"{row['model']} {row['clean']} / {row[PRIMARY]}" for row in alone)
         yield f"By themselves, on {int(alone[0]['test images']):,} test images, clean / untargeted PGD-10 in %: {cells}.\n"
-    if strong := _table(folder, "stronger"):
-        cells = "; ".join(f"{row['model']} {row['bare']}, MI-OL adds {row['MI-OL minus bare, points']}" for row in strong)
-        yield f"Under 50 steps end to end (07), on {strong[0]['test images']} test images in %: {cells}.\n"
+    yield from (f"{text}.\n" for text in attacked_harder(folder))
     yield f"{len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
     clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
     for verdict in VERDICTS:
@@ -203,8 +208,9 @@ more images say of bare models stands beside a verdict and does not change it (A
 
 
 def readme(text: str, reference: Path) -> str:
-    """The README with the overview between its two marks, and with what more images say of bare models."""
+    """The README with the overview between its two marks, and with what more images say of bare models, and a stronger attack of MI-OL."""
     more = [f"- `{name}` {found}" for name in SCALES for claim in judged(reference / name).values() for found in more_images(reference / name, claim)]
+    more += [f"- `{name}` {found[0].lower()}{found[1:]}" for name in SCALES for found in attacked_harder(reference / name)]
     between = overview(reference) + "\n" + "".join(["\n", *(f"{found}\n" for found in more)] if more else "")
     return re.sub(r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)", lambda _: between, text, flags=re.S)
 

@@ -167,24 +167,20 @@ def grid(study: Study, row: dict) -> list[dict]:
     return [row | {key: value} for value in study.params.grids.get(row["defence"], ())]
 
 
-def matched_rows(study: Study) -> list[dict]:
-    """The table's rows with their parameters: as given, or (`match_clean`) chosen on held-out images, the same way for all.
+def matched_row(study: Study, row: dict) -> dict:
+    """A table's row with its parameters: as given, or (`match_clean`) chosen on held-out images, the same way for all.
 
     Bare models, the MI-OL rows of mixup-trained models and defences without a grid keep theirs; every other row takes the value of its grid whose
-    held-out clean accuracy is nearest to that MI-OL row's, the last such value at a tie. Each entry: row, target, heldout.
+    held-out clean accuracy is nearest to that MI-OL row's, the last such value at a tie. With its target and its own accuracy where it was chosen.
     """
-    found = []
-    for row in study.params.rows:
-        reference = reference_row(study, row["model"])
-        fixed = row["defence"] not in study.params.grids or (row["defence"] == "mi_ol" and row["model"] == reference["model"])
-        entry = {"row": row, "target": None, "heldout": None}
-        if study.params.match_clean and not fixed:
-            target = heldout_clean(study, reference)
-            tried = [(candidate, heldout_clean(study, candidate)) for candidate in grid(study, row)]
-            chosen, accuracy = min(reversed(tried), key=lambda pair: round(abs(pair[1] - target), 9))
-            entry = {"row": chosen, "target": target, "heldout": accuracy}
-        found.append(entry)
-    return found
+    reference = reference_row(study, row["model"])
+    fixed = row["defence"] not in study.params.grids or (row["defence"] == "mi_ol" and row["model"] == reference["model"])
+    if fixed or not study.params.match_clean:
+        return {"row": row, "target": None, "heldout": None}
+    target = heldout_clean(study, reference)
+    tried = [(candidate, heldout_clean(study, candidate)) for candidate in grid(study, row)]
+    chosen, accuracy = min(reversed(tried), key=lambda pair: round(abs(pair[1] - target), 9))
+    return {"row": chosen, "target": target, "heldout": accuracy}
 
 
 # 05

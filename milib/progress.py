@@ -4,7 +4,9 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -12,8 +14,11 @@ LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 SHORT, LONG = 5, 60
 """Seconds from which a stage has a bar where somebody watches, and from which it is announced in a line."""
+CACHED = 0.1
+"""Seconds up to which a record came from the cache: it says nothing about those that are not there yet."""
 _bars: list[tuple[str, tqdm | None]] = []
 """The stages that run, each inside the one before: its unit, and its bar where it is long."""
+Item = TypeVar("Item")
 
 
 def about(seconds: float) -> str:
@@ -57,8 +62,38 @@ def stage(what: str, total: float, seconds: float, unit: str = "images", done: f
     if seconds > LONG:
         live(f"{what}: {about(seconds)}")
     if seconds > LONG or (seconds > SHORT and watched()):
-        options = {"unit": f" {unit}", "unit_scale": True, "leave": False, "mininterval": 0.5}
-        bar = tqdm(total=total, initial=done, desc=what, disable=not watched(), **options)
+        bar = _bar(what, total, unit, initial=done, unit_scale=True)
+    with _running(unit, bar):
+        yield
+
+
+def sweep(what: str, items: Sequence[Item]) -> Iterator[Item]:
+    """The items, each to be followed by its record; a bar from SHORT seconds on, and where all take over a minute lines with the time that is left.
+
+    That is the mean of the records that were computed for each that is not there yet. Nothing stays of it, as with `stage`.
+    """
+    bar, computed, told = _bar(what, len(items), "records", delay=SHORT), [], -math.inf
+    with _running("records", bar):
+        for done, item in enumerate(items, 1):
+            started = time.perf_counter()
+            yield item
+            now = time.perf_counter()
+            bar.update(1)
+            if now - started > CACHED:
+                computed.append(now - started)
+                left = (len(items) - done) * sum(computed) / len(computed)
+                if sum(computed) + left > LONG and left and now - told > SHORT:
+                    live(f"{what}: {done} of {len(items)}, {about(left)} left")
+                    told = now
+
+
+def _bar(what: str, total: float, unit: str, **more) -> tqdm:
+    return tqdm(total=total, desc=what, unit=f" {unit}", leave=False, mininterval=0.5, disable=not watched(), **more)
+
+
+@contextlib.contextmanager
+def _running(unit: str, bar: tqdm | None) -> Iterator[None]:
+    """`bar` is the innermost until the end of the block; then the cell's output is cleared, unless an outer one is still shown."""
     _bars.append((unit, bar))
     try:
         yield
@@ -66,7 +101,7 @@ def stage(what: str, total: float, seconds: float, unit: str = "images", done: f
         _bars.pop()
         if bar is not None:
             bar.close()
-            if all(outer is None for _, outer in _bars):  # else an outer stage is still shown
+            if all(outer is None for _, outer in _bars):
                 clear_live()
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from milib import evaluation, experiments
+from milib import evaluation, experiments, progress
 from milib.experiments import PRIMARY
 from milib.study import Study
 from milib.tables import TableRow, parameters, row_name
@@ -35,10 +35,10 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
         ("without 8-bit images", study, "guo", both, {"eight_bit": False}),
     ]
     rows = {(row.settings["model"], row.defence): row for row in reversed(table)}
+    touched = [(rows[model, choice[2]], *choice) for choice in wanted for model in ("mixup", "interpolated_at") if (model, choice[2]) in rows]
     found = []
-    for what, where, defence, columns, changes in wanted:
-        for row in (rows[model, defence] for model in ("mixup", "interpolated_at") if (model, defence) in rows):
-            found.append(Choice(what, row.name, row.record, experiments.score(where, row.settings | changes, columns)))
+    for row, what, where, _, columns, changes in progress.sweep("choices made otherwise", touched):
+        found.append(Choice(what, row.name, row.record, experiments.score(where, row.settings | changes, columns)))
     given = {row["model"]: row for row in reversed(study.params.rows) if row["defence"] == "gaussian_noise"}
     for row in (given[model] for model in ("mixup", "interpolated_at") if (model, "gaussian_noise") in rows):
         here, other = (experiments.score(study, row | {"sigma": min(1.0, factor * row["sigma"])}, both) for factor in (1, 2))

@@ -82,7 +82,7 @@ def grids(run: Params) -> pd.DataFrame:
 
 
 def rows(study: Study, entries: list[dict], records: list[dict]) -> list[TableRow]:
-    """Table rows from experiments.matched_rows and the record of each; the paper's values stand at the first row of a name."""
+    """Table rows from experiments.matched_row and the record of each; the paper's values stand at the first row of a name."""
     paper, found = paper_table(study.params), {}
     for entry, record in zip(entries, records, strict=True):
         name = row_name(entry["row"])

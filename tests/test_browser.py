@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import papermill
 import pytest
+
+from milib import params
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")]
 NOTEBOOKS = "01_train_mixup 02_train_interpolated_at 03_theory 04_oblivious 05_detection 06_tradeoff 07_adaptive_attacks".split()
 EXPLORERS = {"explore.fig2": "03_theory", "explore.inputs": "05_detection", "explore.tradeoff": "06_tradeoff"}
-SLIDERS = {"explore.fig2": ["lambda"], "explore.inputs": ["lambda", "draws N", "threshold", "PGD steps", "epsilon"], "explore.tradeoff": []}
+SLIDERS = {"explore.fig2": ["lambda"], "explore.inputs": ["lambda", "draws N", "threshold", "PGD steps", "epsilon", "test image"], "explore.tradeoff": []}
 MOVES = (60, -120, 120, -60) * 5
 """Pixels by which a slider is dragged, there and back."""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
@@ -34,10 +37,17 @@ RELEASED = """() => new Promise((resolve, reject) => {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, root):
-    """JupyterLab's address. It works on a copy of the notebooks: what it saves by itself must not reach the project."""
+def lab_home(tmp_path_factory, root):
+    """The folder that JupyterLab shows, with a copy of the notebooks: what it saves by itself must not reach the project."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(root / "notebooks", home / "notebooks")
+    return home
+
+
+@pytest.fixture(scope="module")
+def lab(lab_home):
+    """JupyterLab's address."""
+    home = lab_home
     places = {"HOME": str(home), "MILIB_OUTPUTS": str(home / "outputs"), "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_RUNTIME_DIR": str(home / "run")}
     options = ["--no-browser", "--allow-root", "--ServerApp.token=", "--ServerApp.port=0", f"--ServerApp.root_dir={home}"]
     options += ["--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
@@ -130,6 +140,17 @@ def told(name: str, control: str, taken: list[float]) -> None:
     print(f"{name}, {control}: {len(taken)} moves, median {taken[len(taken) // 2]:.0f} ms, 95th percentile {taken[math.ceil(0.95 * len(taken)) - 1]:.0f} ms")
 
 
+def move_all(page, name: str, explorer: str) -> None:
+    """Move every slider of a notebook's explorer, there and back, and choose targets where it has some."""
+    show(page, f"{explorer}(")
+    for slider in SLIDERS[explorer]:
+        handle_of(page, slider).wait_for()
+        told(name, slider, [timed(page, lambda slider=slider, d=distance: drag(page, slider, d)) for distance in MOVES])
+    if explorer == "explore.inputs":
+        target = page.locator(".widget-dropdown", has=page.get_by_text("target", exact=True)).locator("select")
+        told(name, "target", [timed(page, lambda k=k: target.select_option(index=k)) for k in (3, 5, 1, 8, 0)])
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_finishes_equations_are_set_and_sliders_move(opened, name):
     page = opened(name)
@@ -144,13 +165,18 @@ def test_run_all_finishes_equations_are_set_and_sliders_move(opened, name):
         explorer for explorer, where in EXPLORERS.items() if where == name
     }
     for explorer in (explorer for explorer, where in EXPLORERS.items() if where == name):
-        show(page, f"{explorer}(")
-        for slider in SLIDERS[explorer]:
-            handle_of(page, slider).wait_for()
-            told(name, slider, [timed(page, lambda slider=slider, d=distance: drag(page, slider, d)) for distance in MOVES])
-    if name == "05_detection":
-        target = page.locator(".widget-dropdown", has=page.get_by_text("target", exact=True)).locator("select")
-        told(name, "target", [timed(page, lambda k=k: target.select_option(index=k)) for k in (3, 5, 1, 8, 0)])
+        move_all(page, name, explorer)
     if name == "06_tradeoff":
         point = page.locator(".widget-select select")
         told(name, "point", [timed(page, lambda k=k: point.select_option(index=k)) for k in (9, 2, 30, 50, 0)])
+
+
+def test_the_explorer_of_inputs_moves_on_cifar(lab_home, opened, root, cifar_root):
+    """05 of c10_compact on a few test images, from the shipped weights."""
+    values = params.read_yaml(root / "params" / "c10_compact.yaml") | {"n_test": 20, "data_root": str(cifar_root)}
+    source, copy = (folder / "notebooks" / "05_detection.ipynb" for folder in (root, lab_home))
+    papermill.execute_notebook(source, copy.with_stem("05_of_cifar"), values, prepare_only=True)
+    page = opened("05_of_cifar")
+    outputs = [output for cell in page.evaluate(CELLS) if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    move_all(page, "05_detection of c10_compact", "explore.inputs")

@@ -99,6 +99,8 @@ def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
 def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_path):
     models = b'model,test images,clean,untargeted_pgd10\nERM,5000,"91.0 [90.0, 92.0]",0.0\nAT,5000,80.0,35.0\n'
     artifacts.write_atomic(run / "tables" / "bare.csv", models)
+    strong = b'model,test images,bare,MI-OL,"MI-OL minus bare, points"\nMixup,200,"0.5 [0.1, 2.8]",0.0,"-0.5 [-1.5, 0.0]"\n'
+    artifacts.write_atomic(run / "tables" / "stronger.csv", strong)
     curate.curate(run, tmp_path / "reference" / "c10_compact")
     text = curate.findings(tmp_path / "reference")
     assert "on 5,000 test images, clean / untargeted PGD-10 in %: ERM 91.0 [90.0, 92.0] / 0.0; AT 80.0 / 35.0.\n" in text
@@ -107,6 +109,10 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     assert "2 claims: holds 1, fails 0, undecided 0, not measured 1." in text
     assert "(Table 2)\n  - mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250]\n  - mi_ol_beats_mixup 1: +0.300" in text
     assert "c100" not in text
+    told = "nder 50 steps end to end (07, after Tramèr et al., 2020), on 200 test images in %: Mixup 0.5 [0.1, 2.8], MI-OL adds -0.5 [-1.5, 0.0]"
+    assert f"\nU{told}.\n" in text
+    marks = "<!-- findings -->\n{}<!-- end of findings -->\n"
+    assert f"\n- `c10_compact` u{told}\n" in curate.readme(marks.format("old\n"), tmp_path / "reference")
 
 
 def test_a_verdict_says_how_many_comparisons_hold_and_many_are_told_by_the_weakest():

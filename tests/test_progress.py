@@ -1,5 +1,10 @@
 """Bars, estimates and live lines: what counts, and that a stored notebook knows nothing of them."""
 
+import shutil
+import subprocess
+import sys
+
+import nbformat
 import pytest
 
 from milib import models, progress
@@ -67,3 +72,47 @@ def test_inference_counts_images_without_the_padding(net, splits, shown):
     with progress.stage("scoring", 25, 100):
         models.probabilities(net, splits.test.pixels(slice(25)), 10)
     assert shown[0].n == 25
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of seconds that stands still until a test moves it."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def told(taken: list[float], clock, capsys) -> list[str]:
+    """The lines of a sweep whose items take so many seconds."""
+    for seconds in progress.sweep("rows", taken):
+        clock[0] += seconds
+    return [line.removeprefix(f"{progress.LIVE} rows: ") for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_sweep_tells_what_is_left_by_the_mean_of_what_was_computed(clock, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "watched", lambda: False)
+    assert told([0.01, 0.01, 30, 40, 20], clock, capsys) == ["3 of 5, about 60 s left", "4 of 5, about 35 s left"]
+    assert told([0.01] * 100, clock, capsys) == []  # all from the cache
+    assert told([20, 20, 20], clock, capsys) == []  # a minute in all
+    assert told([3] * 40, clock, capsys) == [f"{done} of 40, {progress.about(3 * (40 - done))} left" for done in range(1, 40, 2)]  # none sooner than SHORT
+
+
+def test_a_sweeps_bar_counts_its_items_around_the_bars_of_its_stages(shown, capsys, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(progress, "clear_live", lambda: cleared.append(len(progress._bars)))
+    for _ in progress.sweep("rows", "abc"):
+        progress.tick(7)  # images: not the sweep's unit
+        with progress.stage("an attack", 5, 10):
+            progress.tick(5)
+    assert [(bar.total, bar.n) for bar in shown] == [(3, 3), (5, 5), (5, 5), (5, 5)]
+    assert cleared == [0]  # once, at its end
+
+
+@pytest.mark.parametrize(("prints", "passes"), [("print('\u00bb rows: 3 of 5')", True), ("print('\u00bb rows: 3 of 5'); print('one')", False)])
+def test_nbval_compares_no_live_line(root, tmp_path, prints, passes):
+    shutil.copy(root / "notebooks" / "conftest.py", tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(prints, execution_count=1)])
+    nbformat.write(notebook, tmp_path / "shown.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ("1 passed" if passes else "1 failed") in done.stdout, done.stdout

@@ -97,7 +97,7 @@ def test_the_library_alone_needs_neither_jupyter_nor_snakemake(tmp_path):
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     net = "import torch\nmodel = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()\n"
     net += "labels = torch.arange(200) % 5\nimages = torch.randint(0, 256, (200, 3, 8, 8)).to(torch.uint8)\n"
-    extras = ("explore", "canvas", "curate", "refresh", "bench", "contenders", "measures", "peers")  # need Jupyter or the benchmark's peers
+    extras = ("explore", "curate", "refresh")  # need ipywidgets or nbformat
     names = ["milib", *(f"milib.{path.stem}" for path in sorted((ROOT / "milib").glob("*.py")) if path.stem not in ("__init__", *extras))]
     end = f"import importlib.util as found\nimport {', '.join(names)}\nassert '{tmp_path}' in milib.__file__\n"
     end += "assert not [name for name in ('IPython', 'jupyterlab', 'snakemake', 'papermill') if found.find_spec(name)]\n"

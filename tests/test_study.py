@@ -84,7 +84,7 @@ def test_a_row_is_scored_with_all_its_draw_sets(tiny):
 def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
     """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
     run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
-    entry = next(e for e in experiments.matched_rows(run) if e["row"]["defence"] == "gaussian_noise")
+    entry = experiments.matched_row(run, next(row for row in run.params.rows if row["defence"] == "gaussian_noise"))
     model = entry["row"]["model"]
     target = experiments.heldout_clean(run, run.params.row(model, "mi_ol"))
     distance = {s: abs(experiments.heldout_clean(run, {"model": model, "defence": "gaussian_noise", "sigma": s}) - target) for s in (0.0, 0.3, 0.9)}
@@ -117,7 +117,7 @@ def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
 def test_protocol_choices_are_made_one_at_a_time(tiny):
     """Each other record is that of a study which differs in this choice alone; accuracy and difference are read from the two."""
     run = tiny(match_clean=False)
-    entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
+    entries = [experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
     found = {(choice.what, choice.row): choice for choice in protocol.choices(run, table)}
     assert len(found) == 9 and all(row.startswith("Mixup") for _, row in found)
@@ -143,7 +143,7 @@ def test_protocol_choices_are_made_one_at_a_time(tiny):
 def test_sigma_is_read_otherwise_where_the_row_was_matched_too(tiny):
     """The file's sigma and its double, whatever the matched row has; a row of no MI-OL model has nothing to be paired with."""
     run = tiny(grids=MI | {"gaussian_noise": [0.9]})
-    entries = [entry for entry in experiments.matched_rows(run) if entry["row"]["model"] == "mixup"]
+    entries = [experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
     choice = next(choice for choice in protocol.choices(run, table) if choice.what.startswith("sigma"))
     assert [record["row"]["sigma"] for record in (choice.here, choice.other)] == [0.2, 0.4]
