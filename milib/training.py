@@ -279,16 +279,21 @@ def train(settings: dict, splits: Splits, state: Path, *, precision: str, chunk:
 
 
 def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
-    """How long `train` would take here, from a few timed steps on a throw-away model, on a CPU of at most 16 images."""
-    small = min(16, settings["batch_size"]) if splits.train.images.device.type == "cpu" else settings["batch_size"]
-    trainer = Trainer(settings | {"batch_size": small}, splits, precision)
-    order = trainer.order()
-    trainer.one_step(order)
-    trainer.total.item()  # a GPU has done what it was given
-    started, count = time.perf_counter(), 0
-    while count < min(5, trainer.steps_per_epoch) and (count == 0 or time.perf_counter() - started < 2):
-        trainer.step = count % trainer.steps_per_epoch
+    """How long `train` would take here, from a few timed steps on a throw-away model: on a CPU of 16 images, which take longer each than those of a
+    batch, and of whole batches only where that is quick."""
+    batch, on_cpu = settings["batch_size"], splits.train.images.device.type == "cpu"
+    for size in (min(16, batch), batch) if on_cpu else (batch,):
+        trainer = Trainer(settings | {"batch_size": size}, splits, precision)
+        order = trainer.order()
         trainer.one_step(order)
-        count += 1
-    trainer.total.item()
-    return (time.perf_counter() - started) / count * trainer.steps_per_epoch * settings["epochs"]
+        trainer.total.item()  # a GPU has done what it was given
+        started, count = time.perf_counter(), 0
+        while count < min(5, trainer.steps_per_epoch) and (count == 0 or time.perf_counter() - started < 2):
+            trainer.step = count % trainer.steps_per_epoch
+            trainer.one_step(order)
+            count += 1
+        trainer.total.item()
+        seconds = (time.perf_counter() - started) / count
+        if seconds > 0.3:
+            break
+    return seconds * trainer.steps_per_epoch * settings["epochs"]

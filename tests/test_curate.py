@@ -35,7 +35,7 @@ def run(tmp_path):
     judged = [claim("mi_ol_beats_mixup", "holds", 0.05, 0.2), claim("gain_needs_mixup", "not measured")]
     store.record("claims-04_oblivious", {"n": 3}, lambda: {"claims": judged})
     cell = nbformat.v4.new_code_cell("1 + 1", outputs=[nbformat.v4.new_output("stream", text="2")], metadata={"papermill": {"duration": 1}, "tags": ["t"]})
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"input_path": str(tmp_path)}})
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"input_path": str(tmp_path), "duration": 12.34}})
     artifacts.write_atomic(store.folder / "notebooks" / "04_oblivious.ipynb", nbformat.writes(notebook).encode())
     artifacts.write_atomic(store.folder / "tables" / "oblivious.csv", b"row,clean\n")
     return store.folder
@@ -48,8 +48,10 @@ def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     curate.curate(run, target)
     kept = {str(path.relative_to(target)).split("-")[0] for path in target.rglob("*") if path.is_file()}
     assert kept == {"notebooks/04_oblivious.ipynb", "records/score", "records/claims", "tables/oblivious.csv", "profile/04_oblivious.json"} | {
-        "checkpoints/mixup.safetensors"
+        "checkpoints/mixup.safetensors",
+        "profile/04_oblivious.seconds",
     }
+    assert (target / "profile" / "04_oblivious.seconds").read_text() == "12.3\n"
     assert [path.name.split("-")[1] for path in sorted(target.glob("records/score-*"))] == ["mixup"]
     notebook = nbformat.read(target / "notebooks" / "04_oblivious.ipynb", 4)
     assert "papermill" not in notebook.metadata and notebook.cells[0].metadata == {"tags": ["t"]}
@@ -99,8 +101,13 @@ def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
 def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_path):
     models = b'model,test images,clean,untargeted_pgd10\nERM,5000,"91.0 [90.0, 92.0]",0.0\nAT,5000,80.0,35.0\n'
     artifacts.write_atomic(run / "tables" / "bare.csv", models)
-    strong = b'model,test images,bare,MI-OL,"MI-OL minus bare, points"\nMixup,200,"0.5 [0.1, 2.8]",0.0,"-0.5 [-1.5, 0.0]"\n'
-    artifacts.write_atomic(run / "tables" / "stronger.csv", strong)
+    tables = {
+        "oblivious": "row,clean,untargeted_pgd10\nMixup,90.0 | 93.8,1.0 | 3.6\nMixup + Guo,80.0,19.0 | 31.2\nMixup + MI-PL,90,0.5\nMixup + MI-OL,78.0,9.0\n",
+        "adaptive": 'adaptive samples,"Mixup, none","Mixup, eq24"\n0,0.6,\n1,,8.0\n30,,2.0\n',
+        "stronger": "model,test images,bare,MI-OL\nMixup,200,0.4,0.1\n",
+    }
+    for name, content in tables.items():
+        artifacts.write_atomic(run / "tables" / f"{name}.csv", content.encode())
     curate.curate(run, tmp_path / "reference" / "c10_compact")
     text = curate.findings(tmp_path / "reference")
     assert "on 5,000 test images, clean / untargeted PGD-10 in %: ERM 91.0 [90.0, 92.0] / 0.0; AT 80.0 / 35.0.\n" in text
@@ -109,10 +116,11 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     assert "2 claims: holds 1, fails 0, undecided 0, not measured 1." in text
     assert "(Table 2)\n  - mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250]\n  - mi_ol_beats_mixup 1: +0.300" in text
     assert "c100" not in text
-    told = "nder 50 steps end to end (07, after Tramèr et al., 2020), on 200 test images in %: Mixup 0.5 [0.1, 2.8], MI-OL adds -0.5 [-1.5, 0.0]"
-    assert f"\nU{told}.\n" in text
+    told = "Mixup: clean 90.0, under untargeted PGD-10 1.0; with MI-OL 78.0 and 9.0; more than that under PGD-10 with Guo 19.0. Attacked adaptively "
+    told += "(Eq. 24, 30 samples) 2.0 is left, of the bare model under PGD-10 0.6; end to end in 50 small steps (after Tramèr et al., 2020) 0.1, of the bare model 0.4"
+    assert f"\n- {told}.\n" in text
     marks = "<!-- findings -->\n{}<!-- end of findings -->\n"
-    assert f"\n- `c10_compact` u{told}\n" in curate.readme(marks.format("old\n"), tmp_path / "reference")
+    assert f"\n- `c10_compact`, {told}.\n" in curate.readme(marks.format("old\n"), tmp_path / "reference")
 
 
 def test_a_verdict_says_how_many_comparisons_hold_and_many_are_told_by_the_weakest():
@@ -135,7 +143,7 @@ def test_rows_are_told_with_their_clean_accuracy_and_bare_models_on_more_images(
     for path in tmp_path.glob("records/*.json"):
         artifacts.write_atomic(path.with_suffix(".json.gz"), gzip.compress(path.read_bytes()))
     judged = claim("a", "undecided", 0.1) | {"statistic": "beats", "of": {"row": ["mixup", "none"], "others": [["erm", "none"]]}}
-    assert curate.more_images(tmp_path, judged) == ["on 1,000 images, beside the rule: Mixup - ERM: +0.200 [+0.175, +0.225] (untargeted_pgd10)"]
+    assert curate.more_images(tmp_path, judged) == ["on 1,000 images, under untargeted PGD-10: Mixup - ERM +20.0 points [+17.5, +22.5]"]
     assert curate.more_images(tmp_path, judged | {"of": {"row": ["mixup", "mi_ol"], "others": [["erm", "none"]]}}) == []
     table = b'choice,row,column,here,otherwise,"difference, points"\npool,A,clean,1,2,"1.0 [0.5, 1.5]"\npool,B,clean,1,1,"-0.1 [-0.5, 0.3]"\n'
     artifacts.write_atomic(tmp_path / "tables" / "otherwise.csv", table)

@@ -206,3 +206,24 @@ def test_the_same_seed_gives_the_same_records_in_two_processes(root, tmp_path, m
     for name, record in records[0].items():
         assert record["result"] == records[1][name]["result"]
         assert record["identity"]["weights"] == records[1][name]["identity"]["weights"]
+
+
+@pytest.mark.parametrize(("fixed", "expected"), [(0.04, 2 * 8 * (0.04 + 0.128)), (1.0, 2 * 64 * (1.0 + 0.016))])
+def test_the_estimate_is_of_whole_batches_where_they_are_quick(monkeypatch, splits, fixed, expected):
+    """A step costs `fixed` seconds and a millisecond an image; 1,024 training images, batches of 128, two epochs."""
+    now = [0.0]
+
+    class Timed:
+        def __init__(self, settings, *_):
+            self.size, self.step, self.total = settings["batch_size"], 0, torch.zeros(())
+            self.steps_per_epoch = 1024 // self.size
+
+        def order(self):
+            return None
+
+        def one_step(self, _order):
+            now[0] += fixed + self.size / 1000
+
+    monkeypatch.setattr(training, "Trainer", Timed)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    assert training.estimate_seconds({"batch_size": 128, "epochs": 2}, splits, "fp32") == pytest.approx(expected)
