@@ -117,7 +117,8 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     assert "(Table 2)\n  - mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250]\n  - mi_ol_beats_mixup 1: +0.300" in text
     assert "c100" not in text
     told = "Mixup: clean 90.0, under untargeted PGD-10 1.0; with MI-OL 78.0 and 9.0; more than that under PGD-10 with Guo 19.0. Attacked adaptively "
-    told += "(Eq. 24, 30 samples) 2.0 is left, of the bare model under PGD-10 0.6; end to end in 50 small steps (after Tramèr et al., 2020) 0.1, of the bare model 0.4"
+    told += "(Eq. 24, 30 samples) 2.0 is left, of the bare model under PGD-10 0.6; end to end in 50 small steps (after Tramèr et al., 2020) 0.1, "
+    told += "of the bare model 0.4"
     assert f"\n- {told}.\n" in text
     marks = "<!-- findings -->\n{}<!-- end of findings -->\n"
     assert f"\n- `c10_compact`, {told}.\n" in curate.readme(marks.format("old\n"), tmp_path / "reference")
