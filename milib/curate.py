@@ -152,7 +152,7 @@ def in_short(folder: Path) -> Iterator[str]:
         more = {name.removeprefix(f"{model} + "): row[PRIMARY] for name, row in rows.items() if name.startswith(f"{model} + ") and "MI-OL" not in name}
         more = [f"{name} {cell.split()[0]}" for name, cell in more.items() if float(cell.split()[0]) > float(mi[PRIMARY].split()[0])]
         text = f"{model}: clean {alone['clean']}, under untargeted PGD-10 {alone[PRIMARY]}; with MI-OL {mi['clean']} and {mi[PRIMARY]}"
-        text += f"; more than that under PGD-10 with {', '.join(more)}" if more else "; more than with any other defence of the table"
+        text += f"; more than that under PGD-10 with {', '.join(more)}" if more else "; by the estimates alone no other defence of the table has more"
         if f"{model}, eq24" in last:
             left, bare = last[f"{model}, eq24"], first[f"{model}, none"]
             text += f". Attacked adaptively (Eq. 24, {last['adaptive samples']} samples) {left} is left, of the bare model under PGD-10 {bare}"
