@@ -29,6 +29,11 @@ def resolve_precision(run: params.Params, device: torch.device) -> str:
     return run.precision
 
 
+def scoring(run: params.Params, device: torch.device) -> str:
+    """What the predictions of records are computed in: fp32; where attacks are in bf16 on CUDA, TF32 (fp32 with products of 10-bit mantissas)."""
+    return "TF32" if device.type == "cuda" and resolve_precision(run, device) == "bf16" else "fp32"
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what tensors free. Fresh pages at every step cost a CPU a tenth of a training or PGD step; peaks stay the same."""
     with contextlib.suppress(OSError, AttributeError):
@@ -38,10 +43,10 @@ def keep_freed_memory() -> None:
 
 
 def prepare(run: params.Params, device: torch.device) -> None:
-    """Threads and memory on a CPU; on CUDA full fp32 and deterministic kernels: what a record says is scored the same at every run."""
+    """Threads and memory on a CPU; on CUDA the precision of `scoring` and deterministic kernels: a record is scored the same at every run."""
     if device.type == "cpu":
         torch.set_num_threads(run.threads or len(os.sched_getaffinity(0)))
         keep_freed_memory()
     else:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = scoring(run, device) == "TF32"
         torch.backends.cudnn.deterministic = True

@@ -45,7 +45,7 @@ class Params:
     n_adaptive: int = _key("test points of 07, at most n_test", 2, 10**5)
     model: str = _key("architecture", choices=("small", "compact", "resnet50"))
     device: str = _key("auto, cpu, cuda or cuda:<n>")
-    precision: str = _key("training and attacks; records are scored in fp32", choices=("auto", "fp32", "bf16"))
+    precision: str = _key("training and attacks; records are scored in fp32, beside bf16 on CUDA in TF32", choices=("auto", "fp32", "bf16"))
     threads: int = _key("CPU threads; 0: all", 0, 1024)
     chunk: int = _key("images per forward pass at inference", 1, 10**6)
     max_hours: float = _key("longest training a CPU starts unasked", 0, 10**5)

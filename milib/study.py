@@ -25,7 +25,7 @@ USES = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained model: the net; frozen, `scorer` in fp32, `attacker` in the run's precision; weights' fingerprint, training log."""
+    """A trained model: the net; frozen, `scorer` in machine.scoring's, `attacker` in the run's precision; weights' fingerprint, training log."""
 
     name: str
     net: nn.Module
@@ -76,7 +76,7 @@ class Study:
         count = sum(parameter.numel() for parameter in net.parameters())
         return (
             f"run '{self.params.run}': {self.params.data} ({shape}, {self.params.classes} classes), {sizes}\n"
-            f"net '{self.params.model}': {count:,} parameters, {cost / 1e6:.2f} MFLOP a forward; records scored in fp32"
+            f"net '{self.params.model}': {count:,} parameters, {cost / 1e6:.2f} MFLOP a forward; records scored in {machine.scoring(self.params, self.device)}"
         )
 
     def varied(self, **changes) -> "Study":
