@@ -108,10 +108,10 @@ def convolutions(precision: str = "fp32") -> Callable:
     def prepare(s: Setting) -> Callable:
         net, calls = models.frozen(s.net, precision), []
 
-        def record(layer: nn.Conv2d, inputs: tuple, output: Tensor) -> None:
-            calls.append((layer, inputs[0].detach().clone().requires_grad_(), torch.ones_like(output)))
+        def record(layer: models.ConvNorm, inputs: tuple, output: Tensor) -> None:
+            calls.append((layer[0], inputs[0].detach().clone().requires_grad_(), torch.ones_like(output)))
 
-        layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+        layers = [layer for layer in net.modules() if isinstance(layer, models.ConvNorm)]
         hooks = [layer.register_forward_hook(record) for layer in layers]
         with torch.no_grad():
             net(s.x)

@@ -15,12 +15,47 @@ from milib import progress
 from milib.shapes import Images, Predictions
 
 
+class Rectified(torch.autograd.Function):
+    """relu(conv(x) + bias + plus) as one kernel of cuDNN, differentiable in x and `plus` (None: nothing is added).
+
+    Sums and ReLUs of their own take a third of a PGD step on a GPU, and half of a forward. A second derivative raises RuntimeError.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, conv: nn.Conv2d, plus: Tensor | None) -> Tensor:
+        shape = conv.stride, conv.padding, conv.dilation, conv.groups
+        if plus is None:
+            result = torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *shape)
+        else:
+            result = torch.cudnn_convolution_add_relu(x, conv.weight, plus, 1.0, conv.bias, *shape)
+        ctx.conv = conv
+        ctx.save_for_backward(x, result)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x, result), conv = ctx.saved_tensors, ctx.conv
+        passed = torch.ops.aten.threshold_backward(gradient, result, 0)
+        options = (None, conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups, (True, False, False))
+        return torch.ops.aten.convolution_backward(passed, x, conv.weight, *options)[0], None, passed if ctx.needs_input_grad[2] else None
+
+
 class ConvNorm(nn.Sequential):
     """A convolution without bias, then batch norm; `frozen` folds the two into one."""
 
     def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1):
         conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
         super().__init__(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, rectified: bool = False) -> Tensor:
+        """norm(conv(x)), with `plus` added and through a ReLU where asked for; then, if frozen on CUDA, one kernel."""
+        conv, norm = self
+        if rectified and x.is_cuda and isinstance(norm, nn.Identity):
+            return Rectified.apply(x, conv, plus)
+        result = norm(conv(x))
+        result = result if plus is None else result.add_(plus)
+        return result.relu_() if rectified else result
 
 
 class Residual(nn.Module):
@@ -31,7 +66,7 @@ class Residual(nn.Module):
         self.first, self.second = ConvNorm(width, width), ConvNorm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x).relu_()).add_(x).relu_()
+        return self.second(self.first(x, rectified=True), plus=x, rectified=True)
 
 
 class Bottleneck(nn.Module):
@@ -43,8 +78,8 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Identity() if (inputs, stride) == (width, 1) else ConvNorm(inputs, width, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.spatial(self.reduce(x).relu_()).relu_()
-        return self.expand(inner).add_(self.shortcut(x)).relu_()
+        inner = self.spatial(self.reduce(x, rectified=True), rectified=True)
+        return self.expand(inner, plus=self.shortcut(x), rectified=True)
 
 
 class Classifier(nn.Module):
@@ -115,11 +150,11 @@ def flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
 
     def count(layer, _inputs, output):
         nonlocal total
-        total += 2 * layer.weight[0].numel() * output[0].numel()
+        total += 2 * layer[0].weight[0].numel() * output[0].numel()
 
     copied = frozen(model)
     for layer in copied.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, ConvNorm):
             layer.register_forward_hook(count)
     copied(torch.zeros(1, *shape, device=copied.head.weight.device))
     return total + 2 * copied.head.weight.numel()

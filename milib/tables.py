@@ -82,11 +82,11 @@ def grids(run: Params) -> pd.DataFrame:
 
 
 def rows(study: Study, entries: list[dict], records: list[dict]) -> list[TableRow]:
-    """Table rows from experiments.matched_row and the record of each; the paper's values stand at the first row of a name."""
+    """Table rows from experiments.matched_row and the record of each; the paper's values stand beside every reading of its row."""
     paper, found = paper_table(study.params), {}
     for entry, record in zip(entries, records, strict=True):
         name = row_name(entry["row"])
-        printed = paper.get(name, {}) if name not in found else {}
+        printed = paper.get(name, {})
         if name in found:  # another setting of the same defence, such as the literal reading of sigma
             name += f" ({parameters(entry['row'])})"
         found[name] = TableRow(name, entry["row"], entry["target"], entry["heldout"], record, printed)

@@ -52,7 +52,9 @@ def numbers(settings: dict, index: Tensor, epoch: int, step: int) -> dict[str, T
         draw = rng.generator(seed, name, part, epoch, step)
         ratio = np.full(size, settings["ratio"]) if "ratio" in settings else draw.beta(settings["alpha"], settings["alpha"], size)
         drawn = {"first": draw.permutation(size), "second": draw.permutation(size), "ratio": ratio.astype(np.float32)}
-        found |= {f"{part}_{key}": torch.from_numpy(value).to(index.device, non_blocking=True) for key, value in drawn.items()}
+        for key, value in drawn.items():
+            value = torch.from_numpy(value)  # pinned: from pageable memory the copy, and so the CPU, waits for the step before
+            found[f"{part}_{key}"] = value.pin_memory().to(index.device, non_blocking=True) if index.is_cuda else value
     return found
 
 

@@ -115,3 +115,49 @@ def test_probabilities_are_softmax_without_gradient():
     found = models.probabilities(net, x, 4)
     assert not found.requires_grad
     np.testing.assert_allclose(found.numpy(), net(x).softmax(1).detach().numpy(), atol=1e-6)
+
+
+def plain_kernels(monkeypatch):
+    """cuDNN's fused convolutions by plain calls, so that `Rectified` runs on a CPU."""
+
+    def relu(x, weight, bias, *shape):
+        return F.conv2d(x, weight, bias, *shape).relu()
+
+    def add_relu(x, weight, plus, factor, bias, *shape):
+        return (F.conv2d(x, weight, bias, *shape) + factor * plus).relu()
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", relu)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", add_relu)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_fused_convolution_has_the_gradients_of_its_parts(monkeypatch, stride):
+    plain_kernels(monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    conv = torch.nn.Conv2d(3, 5, 3, stride, 1).requires_grad_(False)
+    x = torch.randn(4, 3, 8, 8, generator=generator).requires_grad_()
+    plus = torch.randn(4, 5, 8 // stride, 8 // stride, generator=generator).requires_grad_()
+    upward = torch.randn(plus.shape, generator=generator)
+    for added in (None, plus):
+        inputs = (x,) if added is None else (x, plus)
+        expected = (conv(x) if added is None else conv(x) + plus).relu()
+        found = models.Rectified.apply(x, conv, added)
+        torch.testing.assert_close(found, expected)
+        for here, there in zip(torch.autograd.grad(found, inputs, upward), torch.autograd.grad(expected, inputs, upward), strict=True):
+            torch.testing.assert_close(here, there)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: runs cuDNN's fused convolutions")
+@pytest.mark.parametrize("name", ["compact", "resnet50"])
+def test_fused_convolutions_give_logits_and_gradients_of_plain_ones(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    frozen, x = models.frozen(exercised(name)), images(name, 32)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = x.to(device).requires_grad_()
+        logits = frozen.to(device)(leaf)
+        results.append((logits.detach().cpu(), torch.autograd.grad(logits[:, 0].sum(), leaf)[0].cpu()))
+    for here, there in zip(*results, strict=True):
+        torch.testing.assert_close(here, there, atol=1e-4, rtol=1e-3)
