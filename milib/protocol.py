@@ -1,4 +1,4 @@
-"""Choices in which the paper, its authors' code and this study differ, one at a time: what each is worth."""
+"""Choices in which the paper, its authors' code and this study differ: what each is worth, and what the code's two are together."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,10 @@ from milib import evaluation, experiments, progress
 from milib.experiments import PRIMARY
 from milib.study import Study
 from milib.tables import TableRow, parameters, row_name
+
+
+POOL, LABEL = {"pool": "test"}, {"attack_label": "prediction"}
+"""What the authors' code does: it mixes with test images, and attacks the model's prediction."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,16 @@ class Choice:
 def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     """Each choice on the mixup and interpolated-AT rows that it touches (the first row of a model and a defence).
 
-    Sample pool: test images, cropped and flipped, as the authors' code. Label under attack: the model's prediction, as their code.
+    Sample pool: test images, cropped and flipped, as the authors' code. Label under attack: the model's prediction, as their code. Then both.
     Xie, Guo: not through the code's 8-bit images. Sigma: the paper's number read on [0, 1], twice that of the run's file, with neither matched.
     """
-    pool, label, both = study.varied(pool="test"), study.varied(attack_label="prediction"), ["clean", PRIMARY]
+    pool, label, code = (study.varied(**change) for change in (POOL, LABEL, POOL | LABEL))
+    both = ["clean", PRIMARY]
     wanted = [
         ("test images as sample pool", pool, "mi_ol", both, {}),
         ("test images as sample pool", pool, "mi_pl", both, {}),
         *(("the prediction is attacked", label, defence, [PRIMARY], {}) for defence in ("none", "guo", "mi_ol", "mi_combined")),
+        *(("pool and label as the authors' code", code, defence, both, {}) for defence in ("mi_ol", "mi_combined")),
         ("without 8-bit images", study, "xie", both, {"eight_bit": False}),
         ("without 8-bit images", study, "guo", both, {"eight_bit": False}),
     ]

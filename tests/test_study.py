@@ -114,18 +114,19 @@ def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
     assert ((found[0] - found[1]).abs() < 1e-5).float().mean() > 0.95
 
 
-def test_protocol_choices_are_made_one_at_a_time(tiny):
-    """Each other record is that of a study which differs in this choice alone; accuracy and difference are read from the two."""
+def test_protocol_choices_are_made_one_at_a_time_and_the_codes_together(tiny):
+    """Each other record is that of a study which differs in this choice alone, or in the code's two; accuracy and difference are read from the two."""
     run = tiny(match_clean=False)
     entries = [experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
     found = {(choice.what, choice.row): choice for choice in protocol.choices(run, table)}
-    assert len(found) == 9 and all(row.startswith("Mixup") for _, row in found)
+    assert len(found) == 11 and all(row.startswith("Mixup") for _, row in found)
     both, attacked = ["clean", experiments.PRIMARY], [experiments.PRIMARY]
     noise = "Mixup + Gaussian noise"
     for what, name, other, change, columns in (
         ("test images as sample pool", "Mixup + MI-OL", tiny(match_clean=False, pool="test"), {}, both),
         ("the prediction is attacked", "Mixup", tiny(match_clean=False, attack_label="prediction"), {}, attacked),
+        ("pool and label as the authors' code", "Mixup + MI-OL", tiny(match_clean=False, pool="test", attack_label="prediction"), {}, both),
         ("sigma read on [0, 1]", f"{noise} (sigma 0.2)", run, {"sigma": 0.4}, both),
         ("without 8-bit images", "Mixup + Guo et al. (2018)", run, {"eight_bit": False}, both),
     ):
