@@ -9,7 +9,6 @@ from milib.experiments import PRIMARY
 from milib.study import Study
 from milib.tables import TableRow, parameters, row_name
 
-
 POOL, LABEL = {"pool": "test"}, {"attack_label": "prediction"}
 """What the authors' code does: it mixes with test images, and attacks the model's prediction."""
 
