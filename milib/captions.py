@@ -2,7 +2,7 @@
 
 import json
 
-from milib import artifacts, training
+from milib import artifacts, machine, training
 from milib.params import MODELS, load, project_root
 from milib.study import Study
 
@@ -29,10 +29,13 @@ def training_note(study: Study) -> str:
 
 
 def settings_note(study: Study) -> str:
-    """What the study's notebook measures on and with: test images, epsilon on [0, 1], and the draws N. The report shows it."""
+    """What the study's notebook measures on and with: test images, epsilon on [0, 1], the draws N (and in 04 how many sets of them), and where it is not
+    fp32 the precision. The report shows it."""
     run = study.params
     count = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}.get(study.notebook, run.n_test)
-    return f"{count:,} test images, eps = {fraction(run.epsilon)}, N = {run.draws}"
+    sets = f", {run.draw_sets} draw sets" if study.notebook == "04_oblivious" else ""
+    precision = f", attacks in bf16, scored in {machine.scoring(run, study.device)}" if study.precision == "bf16" else ""
+    return f"{count:,} test images, eps = {fraction(run.epsilon)}, N = {run.draws}{sets}{precision}"
 
 
 def about(study: Study, caption: str, measured: bool = True) -> bytes:

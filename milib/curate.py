@@ -167,12 +167,20 @@ def _table(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
+def computed(folder: Path) -> str:
+    """On how many draw sets 04's rows are, and where attacks are not in fp32 in what; of the last record where they differ."""
+    found = [artifacts.read_record(path)["identity"] for path in sorted(folder.glob("records/score-*.json.gz"))]
+    sets = max((identity.get("sets", 1) for identity in found), default=1)
+    bf16 = {identity.get("precision") for identity in found} == {"bf16"}
+    return f" Rows with draws are means over {sets} sets of them." * (sets > 1) + " Attacks in bf16, predictions in TF32." * bf16
+
+
 def told(folder: Path, found: dict[str, dict]) -> Iterator[str]:
     """The text on one run: its models, how many claims hold, and each with the comparisons that decide it."""
     counts = {verdict: sum(claim["verdict"] == verdict for claim in found.values()) for verdict in VERDICTS}
     yield f"## {SCALES[folder.name]} (`{folder.name}`)\n"
-    models = pages.read_json(folder / "tables" / "oblivious.json", {}).get("models")
-    yield from [f"Models: {models}.\n"] if models else []
+    about = pages.read_json(folder / "tables" / "oblivious.json", {})
+    yield from [f"Models: {about['models']}.{computed(folder)}\n"] if about.get("models") else []
     if alone := _table(folder, "bare"):
         cells = "; ".join(f"{row['model']} {row['clean']} / {row[PRIMARY]}" for row in alone)
         yield f"By themselves, on {int(alone[0]['test images']):,} test images, clean / untargeted PGD-10 in %: {cells}.\n"
@@ -219,8 +227,8 @@ Written by `python -m milib.curate` from the records in this folder; the rule of
 Differences are of accuracy, AUC or probability, with 95 % intervals over images; digits are a rehearsal and are not here.
 A claim of several comparisons holds where each does. "Undecided" is a matter of how many images were measured: the interval beside it says
 what they can tell apart. No interval covers training: a run has one of each model. Rules and margins were fixed before the first run on CIFAR, so what
-more images say of bare models stands beside a verdict and does not change it. One source in that file is mistaken and stays, as it was fixed: 1,000
-paired images resolve less than A.2's three points.
+more images say of bare models stands beside a verdict and does not change it. One source in that file is mistaken and stays, as it was fixed: three
+points are not "the least difference 1,000 images can show", paired images can show less.
 """
     runs = (text for name in SCALES if (found := judged(reference / name)) for text in told(reference / name, found))
     return "\n".join([head, overview(reference), "", *runs]).rstrip() + "\n"

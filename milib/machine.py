@@ -21,7 +21,7 @@ def resolve_device(run: params.Params) -> torch.device:
 
 
 def resolve_precision(run: params.Params, device: torch.device) -> str:
-    """auto: fp32 on a CPU, bf16 autocast on CUDA. Raises StudyError for bf16 on a CPU without its instructions."""
+    """auto: fp32 on a CPU, bf16 on CUDA (attacks have bf16 weights). Raises StudyError for bf16 on a CPU without its instructions."""
     if run.precision == "auto":
         return "bf16" if device.type == "cuda" else "fp32"
     if run.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -43,7 +43,8 @@ def keep_freed_memory() -> None:
 
 
 def prepare(run: params.Params, device: torch.device) -> None:
-    """Threads and memory on a CPU; on CUDA the precision of `scoring` and deterministic kernels: a record is scored the same at every run."""
+    """Threads and memory on a CPU; on CUDA the precision of `scoring`, and deterministic kernels where PyTorch lets choose them, which it
+    does not for `models.Rectified`: a test on a GPU compares two calls."""
     if device.type == "cpu":
         torch.set_num_threads(run.threads or len(os.sched_getaffinity(0)))
         keep_freed_memory()

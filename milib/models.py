@@ -16,7 +16,7 @@ from milib.shapes import Images, Predictions
 
 
 class Rectified(torch.autograd.Function):
-    """relu(conv(x) + bias + plus) as one kernel of cuDNN, differentiable in x and `plus` (None: nothing is added).
+    """relu(conv(x) + bias + plus) as one kernel of cuDNN, differentiable in x and `plus` (None: nothing is added), in no weight.
 
     Sums and ReLUs of their own take a third of a PGD step on a GPU, and half of a forward. A second derivative raises RuntimeError.
     """
@@ -49,7 +49,7 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor, plus: Tensor | None = None, rectified: bool = False) -> Tensor:
-        """norm(conv(x)), with `plus` added and through a ReLU where asked for; then, if frozen on CUDA, one kernel."""
+        """norm(conv(x)), with `plus` added and through a ReLU where asked for: frozen on CUDA, one kernel does all of it."""
         conv, norm = self
         if rectified and x.is_cuda and isinstance(norm, nn.Identity):
             return Rectified.apply(x, conv, plus)
@@ -178,7 +178,7 @@ def refold(copied: nn.Module, model: nn.Module) -> nn.Module:
 def frozen(model: nn.Module, precision: str = "fp32") -> nn.Module:
     """A copy for attacks and scoring: eval mode, no weight gradients, batch norm folded, channels_last.
 
-    Logits equal the model's in eval mode to rounding (fp32); with "bf16" weights and activations are in half precision.
+    Logits equal the model's in eval mode to rounding, on CUDA to that of TF32 where it is on; with "bf16" weights and activations are bfloat16.
     """
     copied = copy.deepcopy(model).eval()
     for module in copied.modules():

@@ -32,8 +32,7 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     pool, label, code = (study.varied(**change) for change in (POOL, LABEL, POOL | LABEL))
     both = ["clean", PRIMARY]
     wanted = [
-        ("test images as sample pool", pool, "mi_ol", both, {}),
-        ("test images as sample pool", pool, "mi_pl", both, {}),
+        *(("test images as sample pool", pool, defence, both, {}) for defence in ("mi_ol", "mi_pl", "mi_combined")),
         *(("the prediction is attacked", label, defence, [PRIMARY], {}) for defence in ("none", "guo", "mi_ol", "mi_combined")),
         *(("pool and label as the authors' code", code, defence, both, {}) for defence in ("mi_ol", "mi_combined")),
         ("without 8-bit images", study, "xie", both, {"eight_bit": False}),

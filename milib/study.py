@@ -25,7 +25,7 @@ USES = {
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained model: the net; frozen, `scorer` in machine.scoring's, `attacker` in the run's precision; weights' fingerprint, training log."""
+    """A trained model: the net; frozen, `scorer` in that of machine.scoring, `attacker` in the run's precision; weights' fingerprint, training log."""
 
     name: str
     net: nn.Module

@@ -161,3 +161,23 @@ def test_fused_convolutions_give_logits_and_gradients_of_plain_ones(name, monkey
         results.append((logits.detach().cpu(), torch.autograd.grad(logits[:, 0].sum(), leaf)[0].cpu()))
     for here, there in zip(*results, strict=True):
         torch.testing.assert_close(here, there, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: runs cuDNN's fused convolutions")
+@pytest.mark.parametrize(("dtype", "tf32"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)])
+def test_fused_convolutions_repeat_themselves_whatever_lay_in_their_memory(dtype, tf32, monkeypatch):
+    """cuDNN is given the unwritten result as a summand with the factor zero; freed NaNs must not come through, and no bit may vary."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    conv = torch.nn.Conv2d(32, 32, 3, 1, 1).requires_grad_(False).to("cuda", dtype, memory_format=torch.channels_last)
+    x = torch.randn(64, 32, 16, 16, device="cuda", dtype=dtype).contiguous(memory_format=torch.channels_last)
+    plus = torch.randn_like(x)
+    expected = (conv(x).relu(), (conv(x) + plus).relu())
+    for _ in range(3):
+        spoiled = [torch.full_like(x, float("nan")) for _ in range(4)]
+        del spoiled
+        found = (models.Rectified.apply(x, conv, None), models.Rectified.apply(x, conv, plus))
+        for here, there in zip(found, expected, strict=True):
+            torch.testing.assert_close(here, there, atol=0.05, rtol=0.02)
+    again = (models.Rectified.apply(x, conv, None), models.Rectified.apply(x, conv, plus))
+    assert all(torch.equal(here, there) for here, there in zip(found, again, strict=True))

@@ -24,15 +24,16 @@ def test_on_a_cpu_it_is_the_function_itself():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: captures a graph")
+@pytest.mark.parametrize(("net", "precision"), [("small", "fp32"), ("compact", "bf16")])  # the second has fused convolutions
 @pytest.mark.parametrize("name", ["mixup", "at", "interpolated_at", "manifold_mixup"])
-def test_training_by_graphs_equals_training_by_calls(splits, run, name, monkeypatch, tmp_path):
+def test_training_by_graphs_equals_training_by_calls(splits, run, name, net, precision, monkeypatch, tmp_path):
     def cuda(data):
         moved = {key: getattr(data, key).cuda() for key in ("images", "labels", "index")}
         return dataclasses.replace(data.take(slice(300)), **{key: value[:300] for key, value in moved.items()})
 
     few = dataclasses.replace(splits, train=cuda(splits.train), heldout=cuda(splits.heldout))
-    settings = training.recipe(dataclasses.replace(run, epochs=2, adversarial_share=1.0, train_steps=3), name)
-    options = {"precision": "fp32", "chunk": 50, "report": lambda entry: None}
+    settings = training.recipe(dataclasses.replace(run, model=net, epochs=2, adversarial_share=1.0, train_steps=3), name)
+    options = {"precision": precision, "chunk": 50, "report": lambda entry: None}
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = training.train(settings, few, tmp_path / "a", **options)[0]
     monkeypatch.setattr(Replay, "__call__", lambda self, key, **inputs: self.function(key, **inputs))

@@ -120,7 +120,7 @@ def test_protocol_choices_are_made_one_at_a_time_and_the_codes_together(tiny):
     entries = [experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"]
     table = tables.rows(run, entries, [experiments.score(run, entry["row"], experiments.columns(run)) for entry in entries])
     found = {(choice.what, choice.row): choice for choice in protocol.choices(run, table)}
-    assert len(found) == 11 and all(row.startswith("Mixup") for _, row in found)
+    assert len(found) == 12 and all(row.startswith("Mixup") for _, row in found)
     both, attacked = ["clean", experiments.PRIMARY], [experiments.PRIMARY]
     noise = "Mixup + Gaussian noise"
     for what, name, other, change, columns in (
@@ -192,8 +192,12 @@ def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_
 
 def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tiny):
     run = tiny(epsilon="16/255")
-    for run.notebook, count in {"03_theory": 6, "04_oblivious": 12, "07_adaptive_attacks": 4}.items():
-        assert json.loads(captions.about(run, "a caption"))["settings"] == f"{count} test images, eps = 16/255, N = 3"
+    sets = f", {run.params.draw_sets} draw sets"
+    for run.notebook, told in {"03_theory": "6", "04_oblivious": "12", "07_adaptive_attacks": "4"}.items():
+        expected = f"{told} test images, eps = 16/255, N = 3" + sets * (run.notebook == "04_oblivious")
+        assert json.loads(captions.about(run, "a caption"))["settings"] == expected
+    run.precision = "bf16"
+    assert json.loads(captions.about(run, "a caption"))["settings"].endswith(", attacks in bf16, scored in fp32")  # a CPU has no TF32
     assert json.loads(captions.about(run, "a sketch", measured=False))["settings"] == ""
     assert (captions.fraction(8 / 255), captions.fraction(0.1)) == ("8/255", "0.1")
 
