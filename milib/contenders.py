@@ -49,6 +49,7 @@ class Setting:
     def __init__(self, sizes: Sizes):
         self.sizes, self.device = sizes, torch.device(sizes.device)
         torch.set_num_threads(sizes.threads or len(os.sched_getaffinity(0)))
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # what is called fp32 here is that
         draw = rng.generator("bench")
         images = torch.from_numpy(draw.integers(0, 256, (2000, 3, 32, 32), dtype=np.uint8)).to(self.device)
         labels = torch.arange(2000, device=self.device) % 10
