@@ -168,7 +168,7 @@ def _table(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def computed(folder: Path) -> str:
-    """On how many draw sets 04's rows are, and where attacks are not in fp32 in what; of the last record where they differ."""
+    """On how many draw sets 04's rows are, and that attacks and predictions are not in fp32, where all are so."""
     found = [artifacts.read_record(path)["identity"] for path in sorted(folder.glob("records/score-*.json.gz"))]
     sets = max((identity.get("sets", 1) for identity in found), default=1)
     bf16 = {identity.get("precision") for identity in found} == {"bf16"}
@@ -184,7 +184,10 @@ def told(folder: Path, found: dict[str, dict]) -> Iterator[str]:
     if alone := _table(folder, "bare"):
         cells = "; ".join(f"{row['model']} {row['clean']} / {row[PRIMARY]}" for row in alone)
         yield f"By themselves, on {int(alone[0]['test images']):,} test images, clean / untargeted PGD-10 in %: {cells}.\n"
-    yield from [*(f"- {text}." for text in in_short(folder)), ""]
+    yield from (f"- {text}." for text in in_short(folder))
+    for row in (row for row in _table(folder, "paired") if "(sigma " in row["row"]):  # the claims take the other reading's row
+        yield f"- {row['row']}, sigma as printed, minus {row['minus']}: {row[f'{PRIMARY}, points']} points under untargeted PGD-10."
+    yield ""
     yield f"{len(found)} claims: {', '.join(f'{verdict} {count}' for verdict, count in counts.items())}.\n"
     clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
     for verdict in VERDICTS:

@@ -105,6 +105,7 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
         "oblivious": "row,clean,untargeted_pgd10\nMixup,90.0 | 93.8,1.0 | 3.6\nMixup + Guo,80.0,19.0 | 31.2\nMixup + MI-PL,90,0.5\nMixup + MI-OL,78.0,9.0\n",
         "adaptive": 'adaptive samples,"Mixup, none","Mixup, eq24"\n0,0.6,\n1,,8.0\n30,,2.0\n',
         "stronger": "model,test images,bare,MI-OL\nMixup,200,0.4,0.1\n",
+        "paired": 'row,minus,"untargeted_pgd10, points"\nMixup + A (2018),Mixup + MI-OL,1.0\nMixup + A (sigma 0.4),Mixup + MI-OL,"-8.3 [-9, -8]"\n',
     }
     for name, content in tables.items():
         artifacts.write_atomic(run / "tables" / f"{name}.csv", content.encode())
@@ -119,7 +120,8 @@ def test_findings_show_each_verdict_and_the_comparison_that_decides_it(run, tmp_
     told = "Mixup: clean 90.0, under untargeted PGD-10 1.0; with MI-OL 78.0 and 9.0; more than that under PGD-10 with Guo 19.0. Attacked adaptively "
     told += "(Eq. 24, 30 samples) 2.0 is left, of the bare model under PGD-10 0.6; end to end in 50 small steps (after Tramèr et al., 2020) 0.1, "
     told += "of the bare model 0.4"
-    assert f"\n- {told}.\n" in text
+    printed = "- Mixup + A (sigma 0.4), sigma as printed, minus Mixup + MI-OL: -8.3 [-9, -8] points under untargeted PGD-10."
+    assert f"\n- {told}.\n{printed}\n\n" in text and text.count("as printed") == 1
     marks = "<!-- findings -->\n{}<!-- end of findings -->\n"
     assert f"\n- `c10_compact`, {told}.\n" in curate.readme(marks.format("old\n"), tmp_path / "reference")
 
@@ -149,6 +151,17 @@ def test_rows_are_told_with_their_clean_accuracy_and_bare_models_on_more_images(
     table = b'choice,row,column,here,otherwise,"difference, points"\npool,A,clean,1,2,"1.0 [0.5, 1.5]"\npool,B,clean,1,1,"-0.1 [-0.5, 0.3]"\n'
     artifacts.write_atomic(tmp_path / "tables" / "otherwise.csv", table)
     assert "- pool: A, clean: 1.0 [0.5, 1.5]" in list(curate.otherwise(tmp_path))
+
+
+def test_findings_say_on_how_many_draw_sets_and_in_which_precision(tmp_path):
+    store = artifacts.Store(tmp_path, tmp_path / "none", "04_oblivious")
+    assert curate.computed(tmp_path) == ""
+    for row, precision in (("a", "bf16"), ("b", "fp32")):
+        store.record(f"score-{row}", {"sets": 3, "precision": precision}, dict)
+        for path in tmp_path.glob("records/*.json"):
+            artifacts.write_atomic(path.with_suffix(".json.gz"), gzip.compress(path.read_bytes()))
+        assert curate.computed(tmp_path).startswith(" Rows with draws are means over 3 sets of them.")
+        assert ("Attacks in bf16, predictions in TF32." in curate.computed(tmp_path)) == (precision == "bf16")
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():
