@@ -129,14 +129,15 @@ def linearity(records: dict[str, dict]) -> Figure:
 
 
 def training_curves(logs: dict[str, list[dict]], images: int) -> Figure:
-    """Held-out clean accuracy, and PGD-10 accuracy where it was measured, per epoch, with 95 % intervals over the held-out `images`."""
+    """Held-out clean accuracy, and PGD-10 accuracy where it was measured, per epoch, with 95 % intervals over the held-out `images`, or those attacked."""
     measured = {key: title for key, title in (("heldout_clean", "clean"), ("heldout_pgd10", "PGD-10")) if any(key in log[0] for log in logs.values())}
     figure, axes = panels(1, len(measured))
     for axis, (key, title) in zip(axes[0], measured.items(), strict=True):
         for name, log in logs.items():
             epochs, seen = (np.array([entry[k] for entry in log if key in entry]) for k in ("epoch", key))
             axis.plot(epochs, 100 * seen, color=COLOURS[name], label=NAMES[name])
-            ends = 100 * np.array([evaluation.wilson(round(value * images), images) for value in seen])
+            count = log[0].get("attacked", images) if key == "heldout_pgd10" else images
+            ends = 100 * np.array([evaluation.wilson(round(value * count), count) for value in seen])
             axis.fill_between(epochs, *ends.T, color=COLOURS[name], alpha=0.2, lw=0)
         axis.set(title=f"held-out accuracy, {title}", xlabel="epoch", ylabel="%")
     axes[0][0].legend()

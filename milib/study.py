@@ -192,9 +192,10 @@ class Study:
                 progress.live(f"{name}: {training.line(entry, recipe['epochs'])}")
 
         with torch.random.fork_rng(devices=[]), progress.stage(f"training {name}", steps, seconds, "steps", done):
-            options = {"precision": self.precision, "chunk": self.params.chunk, "report": report}
+            options = {"epsilon": self.params.epsilon, "precision": self.precision, "chunk": self.params.chunk, "report": report}
             weights, log = training.train(recipe, self.splits, state, **options)
-        lines = [recipe | {"precision": self.precision, "made": artifacts.provenance(self.device)}, *log]
+        attack = {"heldout_epsilon": self.params.epsilon}
+        lines = [recipe | attack | {"precision": self.precision, "made": artifacts.provenance(self.device)}, *log]
         artifacts.write_atomic(path.with_suffix(".jsonl"), "".join(json.dumps(entry) + "\n" for entry in lines).encode())
         artifacts.write_tensors(path, weights, {"recipe": recipe, "log": [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]})
         state.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def trained(run, splits, tmp_path_factory):
         if name not in made:
             state = tmp_path_factory.mktemp("training") / name
             settings = training.recipe(run, name)
-            weights, _ = training.train(settings, splits, state, precision="fp32", chunk=run.chunk, report=lambda entry: None)
+            weights, _ = training.train(settings, splits, state, epsilon=run.epsilon, precision="fp32", chunk=run.chunk, report=lambda entry: None)
             made[name] = models.build(run.model, run.classes, 1, 0).eval()
             made[name].load_state_dict(weights)
         return made[name]

@@ -39,7 +39,9 @@ def test_a_stopped_training_goes_on_from_what_was_shipped(monkeypatch, tmp_path,
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "first"))
     first = Study(run, "prepare")
     first.store.reference = tmp_path / "reference"
-    expected = training.train(training.recipe(run, "erm"), first.splits, tmp_path / "none", precision="fp32", chunk=50, report=lambda entry: None)[0]
+    expected = training.train(
+        training.recipe(run, "erm"), first.splits, tmp_path / "none", epsilon=run.epsilon, precision="fp32", chunk=50, report=lambda entry: None
+    )[0]
     trainer = training.Trainer(training.recipe(run, "erm"), first.splits, "fp32")
     order = trainer.order()
     trainer.one_step(order)

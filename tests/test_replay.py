@@ -33,7 +33,7 @@ def test_training_by_graphs_equals_training_by_calls(splits, run, name, net, pre
 
     few = dataclasses.replace(splits, train=cuda(splits.train), heldout=cuda(splits.heldout))
     settings = training.recipe(dataclasses.replace(run, model=net, epochs=2, adversarial_share=1.0, train_steps=3), name)
-    options = {"precision": precision, "chunk": 50, "report": lambda entry: None}
+    options = {"epsilon": run.epsilon, "precision": precision, "chunk": 50, "report": lambda entry: None}
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = training.train(settings, few, tmp_path / "a", **options)[0]
     monkeypatch.setattr(Replay, "__call__", lambda self, key, **inputs: self.function(key, **inputs))

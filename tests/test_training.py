@@ -30,7 +30,7 @@ def recipe(run):
 
 
 def train(settings, splits, state):
-    return training.train(settings, splits, state, precision="fp32", chunk=50, report=lambda entry: None)
+    return training.train(settings, splits, state, epsilon=0.1, precision="fp32", chunk=50, report=lambda entry: None)
 
 
 def batch(settings, data, step=(0, 0), count=64) -> training.Batch:
@@ -77,8 +77,23 @@ def test_every_objective_learns(recipe, few, tmp_path, name):
     weights, log = train(recipe(name), few, tmp_path / "state")
     assert [entry["epoch"] for entry in log] == list(range(1, recipe(name)["epochs"] + 1))
     assert log[-1]["loss"] < log[0]["loss"] - 0.02
-    assert ("heldout_pgd10" in log[0]) == (name in training.ADVERSARIAL)
+    assert all(0 <= entry["heldout_pgd10"] <= entry["heldout_clean"] for entry in log)
     assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(("name", "attacked"), [("erm", 20), ("at", 50)])
+def test_held_out_images_are_attacked_after_every_epoch(recipe, few, monkeypatch, name, attacked):
+    monkeypatch.setattr(training, "ATTACKED", 20)
+    trainer, epsilon = training.Trainer(recipe(name), few, "fp32"), 0.1
+    seen = few.heldout.take(slice(attacked))
+    start = attacks.random_start(rng.Draws(trainer.settings["seed"], "held out"), seen.index, 0 * seen.index, seen.pixels().shape[1:], epsilon)
+    net = trainer.model.eval()
+    with torch.no_grad():
+        clean = (net(few.heldout.pixels()).argmax(1) == few.heldout.labels).float().mean().item()
+    x = attacks.pgd(net, seen.pixels(), seen.labels, epsilon=epsilon, step_size=epsilon / 4, steps=[10], start=start)[:, 0]
+    robust = (net(x).argmax(1) == seen.labels).float().mean().item()
+    found = trainer.heldout(50, epsilon)
+    assert found == {"heldout_clean": pytest.approx(clean), "heldout_pgd10": pytest.approx(robust), "attacked": attacked}
 
 
 @pytest.mark.parametrize("name", ["mixup", "matched_mixup"])
