@@ -159,12 +159,13 @@ def _claims(folder: Path, records: dict[str, dict]) -> str:
 
 
 def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
-    """All figures or all tables, embedded, each with its caption and what made it."""
-    parts = []
-    for name in sorted({path.stem for ending in ("png", "svg", "html") for path in folder.glob(f"{kind}/[!.]*.{ending}")}):
-        about, files = pages.read_json(folder / kind / f"{name}.json", {}), {e: folder / kind / f"{name}.{e}" for e in ("png", "svg", "html", "csv")}
-        notes = "; ".join(about[key] for key in ("settings", "models") if about.get(key))
-        caption = pages.prose(about.get("caption", name)) + (f". <small>{html.escape(notes)}.</small>" if notes else "")
+    """All figures or all tables, embedded, each with its caption and what made it, in the order in which the notebooks made them."""
+    names = {path.stem for ending in ("png", "svg", "html") for path in folder.glob(f"{kind}/[!.]*.{ending}")}
+    notes, parts = {name: pages.read_json(folder / kind / f"{name}.json", {}) for name in names}, []
+    for name in sorted(names, key=lambda name: (notes[name].get("notebook", ""), len(notes[name].get("records", [])), name)):
+        about, files = notes[name], {e: folder / kind / f"{name}.{e}" for e in ("png", "svg", "html", "csv")}
+        settings = "; ".join(about[key] for key in ("settings", "models") if about.get(key))
+        caption = pages.prose(about.get("caption", name)) + (f". <small>{html.escape(settings)}.</small>" if settings else "")
         if files["html"].exists():
             shown = f'<div class="wide">{files["html"].read_text()}</div>'
         else:
