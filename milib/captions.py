@@ -6,6 +6,9 @@ from milib import artifacts, machine, training
 from milib.params import MODELS, load, project_root
 from milib.study import Study
 
+OTHERWISE = ("batch_size", "schedule", "lr", "momentum", "nesterov", "weight_decay", "augment", "train_step_size")
+"""The settings of a training, besides net, epochs and inner steps, in which a run may differ from the paper."""
+
 
 def fraction(value: float) -> str:
     """8/255 for what is a number of 255ths, else the number."""
@@ -13,19 +16,33 @@ def fraction(value: float) -> str:
 
 
 def training_note(study: Study) -> str:
-    """The models used so far: net, epochs and inner attack, with the paper's in brackets where they differ. The report shows it."""
-    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[study.params.paper_table]
+    """`models_note` of the models used so far. The report shows it."""
+    return models_note(study.trained, study.params.paper_table)
+
+
+def models_note(recipes: dict[str, dict], paper_table: str) -> str:
+    """Net, epochs and inner attack of each model, with the paper's in brackets where they differ; then what else of training is not the paper's.
+
+    recipes: name -> training.recipe. The paper's own are those of the run that its table belongs to.
+    """
+    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[paper_table]
     paper = load(project_root() / "params" / f"{scale}.yaml")
 
     def told(recipe: dict) -> str:
         inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
         return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
 
-    notes, printed = [], {row["model"] for row in paper.rows}  # what B.1 only names has no recipe there
-    for name, recipe in sorted(study.trained.items(), key=lambda item: MODELS.index(item[0])):
-        here, there = told(recipe), told(training.recipe(paper, name))
+    notes, printed, others = [], {row["model"] for row in paper.rows}, {}  # what B.1 only names has no recipe there
+    for name, recipe in sorted(recipes.items(), key=lambda item: MODELS.index(item[0])):
+        theirs = training.recipe(paper, name)
+        here, there = told(recipe), told(theirs)
         notes.append(f"{name}: {here}" + (f" (the paper: {there})" if name in printed and here != there else ""))
-    return "; ".join(notes)
+        for key in (key for key in OTHERWISE if name in printed and recipe.get(key) != theirs.get(key)):
+            here, there = (fraction(made[key]) if key == "train_step_size" else str(made[key]) for made in (recipe, theirs))
+            others.setdefault(key, {})[f"{here} ({there})"] = None
+    found = [f"{key} {' and '.join(values)}" for key, values in others.items()]
+    found += sorted({f"{recipe['n_heldout']:,} training images held out (0)" for recipe in recipes.values()})
+    return "; ".join([*notes, f"training otherwise, the paper's in brackets: {', '.join(found)}"] if notes else [])
 
 
 def settings_note(study: Study) -> str:

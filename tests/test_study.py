@@ -167,11 +167,14 @@ def test_bare_models_are_measured_on_ten_times_as_many_images(tiny):
 def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
     run = tiny()
     run.require("erm", "at", "manifold_mixup")
-    erm, at, manifold = captions.training_note(run).split("; ")
+    erm, at, manifold, others = captions.training_note(run).split("; ")
     assert erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
     assert at.endswith(f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)")
     assert manifold == f"manifold_mixup: small net, {run.params.epochs} epochs", "the paper names it and trains none"
+    assert others.startswith("training otherwise, the paper's in brackets: schedule onecycle (step), lr 0.1 (0.01), nesterov True (False), ")
+    assert others.endswith(", 200 training images held out (0)") and "batch_size" not in others, "64 here and there"
     assert captions.training_note(run.varied(pool="test")) == captions.training_note(run)
+    assert captions.models_note({}, run.params.paper_table) == ""
 
 
 def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_of_its_own(tiny):
