@@ -187,8 +187,9 @@ def computed(folder: Path) -> str:
     """On how many draw sets 04's rows are, and their precision where that is not fp32."""
     found = [record["identity"] for record in _records(folder, "score")]
     sets = max((identity.get("sets", 1) for identity in found), default=1)
-    bf16 = {identity.get("precision") for identity in found} == {"bf16"}
-    return f" Rows with draws are means over {sets} sets of them." * (sets > 1) + " Attacks in bf16, predictions in TF32." * bf16
+    made = {(identity.get("precision"), identity.get("scored", "TF32")) for identity in found}  # records of before "scored" was in them: TF32
+    bf16 = "".join(f" Attacks in bf16, predictions in {scored}." for precision, scored in made if precision == "bf16" and len(made) == 1)
+    return f" Rows with draws are means over {sets} sets of them." * (sets > 1) + bf16
 
 
 def trained(folder: Path) -> Iterator[str]:

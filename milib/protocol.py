@@ -6,8 +6,9 @@ import pandas as pd
 
 from milib import evaluation, experiments, progress
 from milib.experiments import PRIMARY
+from milib.params import Params
 from milib.study import Study
-from milib.tables import TableRow, parameters, row_name
+from milib.tables import TableRow, paper_table, parameters, row_name
 
 POOL, LABEL = {"pool": "test"}, {"attack_label": "prediction"}
 """What the authors' code does: it mixes with test images, and attacks the model's prediction."""
@@ -50,12 +51,13 @@ def choices(study: Study, table: list[TableRow]) -> list[Choice]:
     return found
 
 
-def frame(found: list[Choice]) -> pd.DataFrame:
-    """Clean and PGD-10 accuracy in percent, here and with the other choice; other minus here in points, paired by image, with 95 % interval."""
-    lines = []
+def frame(run: Params, found: list[Choice]) -> pd.DataFrame:
+    """Clean and PGD-10 accuracy in percent, here, with the other choice, and in the paper; other minus here in points, paired by image, with 95 % interval."""
+    paper, lines = paper_table(run), []
     for choice in found:
         for column in choice.other["cells"]:
             here, other = (evaluation.correct(record["cells"][column], record["labels"]) for record in (choice.here, choice.other))
             difference = evaluation.percent(evaluation.mean_interval(other - here))
-            lines.append((choice.what, choice.row, column, f"{100 * here.mean():.1f}", f"{100 * other.mean():.1f}", difference))
-    return pd.DataFrame(lines, columns=["choice", "row", "column", "here", "otherwise", "difference, points"]).set_index(["choice", "row", "column"])
+            values = (f"{100 * value.mean():.1f}" for value in (here, other))
+            lines.append((choice.what, choice.row, column, *values, difference, paper.get(choice.row, {}).get(column, "-")))
+    return pd.DataFrame(lines, columns=["choice", "row", "column", "here", "otherwise", "difference, points", "paper"]).set_index(["choice", "row", "column"])

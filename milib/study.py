@@ -289,6 +289,7 @@ class Study:
         parameters of what it `uses` ("attack", "draws"), so that a change elsewhere leaves it alone."""
         keep = ["seed", "data", *(key for use in uses for key in USES[use])]
         shared = {key: getattr(self.params, key) for key in keep} | {"precision": self.precision, "device": self.device.type}
+        shared |= {"scored": machine.scoring(self.params, self.device)}
         return shared | {"weights": self.model(name).weights} | more
 
 

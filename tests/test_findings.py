@@ -148,12 +148,18 @@ def test_rows_that_were_not_matched_within_a_point_are_named(tmp_path):
     assert list(findings.matched(tmp_path / "none")) == []
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_draw_sets_and_precision_are_told(tmp_path, precision):
+@pytest.mark.parametrize(
+    ("identity", "told"),
+    [
+        ({"precision": "bf16", "scored": "fp32"}, " Attacks in bf16, predictions in fp32."),
+        ({"precision": "bf16"}, " Attacks in bf16, predictions in TF32."),
+        ({"precision": "fp32", "scored": "fp32"}, ""),
+    ],
+)
+def test_draw_sets_and_precision_are_told(tmp_path, identity, told):
     assert findings.computed(tmp_path) == ""
-    put(tmp_path, {"score-a": ({"sets": 3, "precision": precision}, {})})
-    assert findings.computed(tmp_path).startswith(" Rows with draws are means over 3 sets of them.")
-    assert ("Attacks in bf16, predictions in TF32." in findings.computed(tmp_path)) == (precision == "bf16")
+    put(tmp_path, {"score-a": (identity | {"sets": 3}, {})})
+    assert findings.computed(tmp_path) == " Rows with draws are means over 3 sets of them." + told
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():

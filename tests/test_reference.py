@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import test_runs
+import torch
 
-from milib import artifacts, params
-from milib.study import settings_of
+from milib import artifacts, models, params
+from milib.rng import Draws
+from milib.study import Study, settings_of
 
 REFERENCE = params.project_root() / "outputs" / "reference"
 POINTS = 50
@@ -37,3 +39,25 @@ def test_04_from_the_shipped_weights_gives_the_committed_predictions(cifar_root,
         equal.append(np.concatenate([before == now for before, now in cells]))
         assert equal[-1].mean() >= 0.9, name
     assert np.concatenate(equal).mean() >= 0.97
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: scores in TF32")
+def test_tf32_predicts_attacked_images_as_fp32_does(root, tmp_path, monkeypatch):
+    """The paper's net from its shipped weights, bare and with MI-OL: records on CUDA are scored in TF32 where attacks are in bf16."""
+    run = params.load(root / "params" / "c10.yaml")
+    if not (params.data_root(run) / "cifar-10-batches-py").is_dir():
+        pytest.skip("needs CIFAR-10 in $MILIB_DATA")
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
+    study = Study(run, "04_oblivious")
+    points, mi = study.points(500), study.defence(run.row("mixup", "mi_ol"))
+    attacked = study.examples("mixup", "untargeted", 500, (10,))[10]
+    found = {}
+    for tf32 in (True, False):
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+        bare = [models.probabilities(study.model("mixup").scorer, x, run.chunk).argmax(1) for x in (points.x, attacked)]
+        found[tf32] = torch.cat([*bare, mi.probabilities(attacked, Draws("tf32"), points.index).argmax(1)])
+    equal = (found[True] == found[False]).view(3, -1).sum(1).tolist()
+    print("of 500 predictions, clean, attacked, attacked with MI-OL, equal in TF32 and fp32:", equal)
+    assert min(equal) >= 490

@@ -133,7 +133,8 @@ def test_protocol_choices_are_made_one_at_a_time_and_the_codes_together(tiny):
         row = next(row for row in table if row.name == name.removesuffix(" (sigma 0.2)"))
         assert found[what, name].other == experiments.score(other, row.settings | change, columns)
         assert all(found[what, name].here["cells"][column] == row.record["cells"][column] for column in columns)
-    frame = protocol.frame(list(found.values()))
+    frame = protocol.frame(run.params, list(found.values()))
+    assert frame["paper"].to_dict()["the prediction is attacked", "Mixup", experiments.PRIMARY] == "3.6"
     line = frame.loc[("sigma read on [0, 1]", f"{noise} (sigma 0.2)", "clean")]
     other = found["sigma read on [0, 1]", f"{noise} (sigma 0.2)"].other
     accuracy = evaluation.correct(other["cells"]["clean"], other["labels"]).mean()
