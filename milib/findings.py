@@ -121,9 +121,8 @@ def cell(folder: Path, claim: dict | None) -> str:
         return "not measured"
     found = [claims.Comparison(**entry) for entry in claim["comparisons"]]
     each = Counter(claims.verdict([entry], claim["margin"]) for entry in found)
-    notes = (
-        [", ".join(f"{each[verdict]} {word}" for verdict, word in VERDICTS.items() if each[verdict])] if len(found) > each["holds"] and len(found) > 1 else []
-    )
+    mixed = len(found) > 1 and len(found) > each["holds"]
+    notes = [", ".join(f"{each[verdict]} {word}" for verdict, word in VERDICTS.items() if each[verdict])] if mixed else []
     count, more = on_more_images(folder, claim)
     if more and (other := claims.verdict(more, claim["margin"])) != claim["verdict"]:
         notes.append(f"{count:,} images: {other}")
