@@ -205,9 +205,8 @@ def trained(folder: Path) -> Iterator[str]:
 
 def matched(folder: Path) -> Iterator[str]:
     """The rows of 04 that did not come within a point of the clean accuracy they were matched to."""
-    far = [
-        f"{row['row']} {float(row['residual']):+.1f}" for row in _table(folder, "parameters") if row["residual"] != "given" and abs(float(row["residual"])) > 1
-    ]
+    residuals = {row["row"]: float(row["residual"]) for row in _table(folder, "parameters") if row["residual"] != "given"}
+    far = [f"{row} {residual:+.1f}" for row, residual in residuals.items() if abs(residual) > 1]
     if far:
         yield f"Rows whose grid has no value within a point of their MI-OL row's clean accuracy on the held-out images, in points: {', '.join(far)}.\n"
 

@@ -26,7 +26,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; ali
 figure { margin: 2rem 0 } img { max-width: 100%; height: auto } figure img, .output_png img, .output_svg img { background: #fff; border-radius: 4px }
 .wide, .output_html { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; border: 0; margin: .5rem 0; overflow-wrap: normal }
 th, td { padding: .25rem .6rem; text-align: left; border: 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th.number, td.number, .dataframe td, .dataframe th { text-align: right } .dataframe td { min-width: 7rem } tbody th { min-width: 9rem } thead th { overflow-wrap: anywhere }
+th.number, td.number, .dataframe td, .dataframe th { text-align: right }
+.dataframe td { min-width: 7rem } tbody th { min-width: 9rem } thead th { overflow-wrap: anywhere }
 figure .wide { width: max-content; min-width: 100%; max-width: min(50vw + 27rem, 100vw - 2rem) }
 pre, code { font: .85rem/1.4 ui-monospace, monospace } pre { overflow-x: auto; margin: .3rem 0 } .anchor-link { display: none }
 .input_area, .rendered_html pre { background: var(--panel); border-radius: 4px; padding: .3rem .7rem }
