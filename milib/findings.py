@@ -18,7 +18,6 @@ SCALES = {
     "c100_compact": "CIFAR-100, compact net",
 }
 """The runs that say something about the paper, in the order of FINDINGS.md."""
-VERDICTS = {"holds": "hold", "fails": "fail", "undecided": "undecided", "not measured": "not measured"}
 COLUMNS = {PRIMARY: "under untargeted PGD-10"}
 MISTAKEN = """One source in `params/claims.yaml` is mistaken and stays, as it was fixed: three points are not "the least difference 1,000 images can show",
 paired images can show less. They are about half the width of the 95 % interval of one accuracy near a third on 1,000 images."""
@@ -96,10 +95,9 @@ def unmatched(folder: Path, claim: dict) -> Iterator[str]:
     """Of a claim on gains: ratio and clean accuracy of the rows behind it, and the same gains with both models at one ratio (01 and 02)."""
     clean = {row["row"]: row["clean"].split()[0] for row in _table(folder, "oblivious")}
     chosen = {row["row"]: row["parameters"] for row in _table(folder, "parameters")}
-    for pair in claim["of"]["pairs"] if claim["statistic"] == "gains_more" else []:
+    for pair in claim["of"]["pairs"] if claim["statistic"] == "gains_more" and claim["comparisons"] else []:
         rows = [tables.row_name({"model": model, "defence": "mi_ol"}) for model in pair]
-        if claim["comparisons"] and set(rows) <= set(clean) & set(chosen):
-            yield "of " + " and ".join(f"{row}, {chosen[row]}, {clean[row]} % clean" for row in rows)
+        yield "of " + " and ".join(f"{row}, {chosen[row]}, {clean[row]} % clean" for row in rows)
         bare, defended = ({model: _scored(folder, model, defence) for model in pair} for defence in ("none", "mi_ol"))
         for ratio in sorted(set.intersection(*(set(found) for found in defended.values()))):
             scores = {(model, "none"): next(iter(found.values())) for model, found in bare.items()}
@@ -122,7 +120,7 @@ def cell(folder: Path, claim: dict | None) -> str:
     found = [claims.Comparison(**entry) for entry in claim["comparisons"]]
     each = Counter(claims.verdict([entry], claim["margin"]) for entry in found)
     mixed = len(found) > 1 and len(found) > each["holds"]
-    notes = [", ".join(f"{each[verdict]} {word}" for verdict, word in VERDICTS.items() if each[verdict])] if mixed else []
+    notes = [", ".join(f"{each[verdict]} {word}" for verdict, word in report.VERDICTS.items() if each[verdict])] if mixed else []
     count, more = on_more_images(folder, claim)
     if more and (other := claims.verdict(more, claim["margin"])) != claim["verdict"]:
         notes.append(f"{count:,} images: {other}")
@@ -234,9 +232,9 @@ def told(folder: Path, found: dict[str, dict]) -> Iterator[str]:
         yield f"- {row['row']}, sigma as printed, minus {row['minus']}: {row[f'{PRIMARY}, points']} points under untargeted PGD-10."
     yield ""
     all_claims = params.read_table(params.project_root() / "params" / "claims.yaml")
-    yield f"{len(found)} of {len(all_claims)} claims were judged: {', '.join(f'{verdict} {counts[verdict]}' for verdict in VERDICTS)}.\n"
+    yield f"{len(found)} of {len(all_claims)} claims were judged: {', '.join(f'{verdict} {counts[verdict]}' for verdict in report.VERDICTS)}.\n"
     clean = {row["row"]: float(row["clean"].split()[0]) for row in _table(folder, "oblivious")}
-    for verdict in VERDICTS:
+    for verdict in report.VERDICTS:
         chosen = [claim for claim in found.values() if claim["verdict"] == verdict]
         if chosen:
             yield f"**{verdict.capitalize()}**\n"

@@ -22,6 +22,8 @@ ABOUT = (
     "claims with their verdicts, figures, tables, and what made each of them. "
 )
 
+VERDICTS = {"holds": "hold", "fails": "fail", "undecided": "undecided", "not measured": "not measured"}
+"""A verdict of claims.verdict, and its word after a number."""
 MANY = 4
 """Of more comparisons than these behind one verdict, only the weakest stands open."""
 
@@ -152,8 +154,7 @@ def _claims(folder: Path, records: dict[str, dict]) -> str:
             kind = claim["verdict"].replace(" ", "-")
             parts.append(f'<article class="claim {kind}"><p>{head}</p>{"".join(drawn)}<p class="made">{made}</p></article>')
         parts.append(_made_by(folder, {"notebook": records[name]["notebook"], "records": [name]}, records))
-    words = {"holds": "hold", "fails": "fail", "undecided": "undecided", "not measured": "not measured"}
-    count = ", ".join(f"{tally[verdict]} {word}" for verdict, word in words.items() if tally[verdict] or verdict != "not measured")
+    count = ", ".join(f"{tally[verdict]} {word}" for verdict, word in VERDICTS.items() if tally[verdict] or verdict != "not measured")
     note = "Each interval is drawn with zero (solid) and the margin (dashed)."
     return f"<p>{count}. {note}</p>" + "".join(parts) if tally else "<p>No claims were judged yet.</p>"
 

@@ -134,9 +134,8 @@ def test_training_is_told_from_the_logs(tmp_path):
         header = settings | {"name": name, "epochs": epochs, "lr": lr} | dict.fromkeys(("schedule", "momentum", "nesterov", "weight_decay", "augment"), 0)
         artifacts.write_atomic(run / "checkpoints" / f"{name}-1.jsonl", json.dumps(header | {"train_step_size": 4 / 255}).encode() + b"\n{}\n")
     models, apart = findings.trained(run)
-    assert (
-        models.startswith("Models: at: compact net, 28 epochs, PGD-3 inside") and "batch_size 128 (64)" in models and "train_step_size 4/255 (2/255)" in models
-    )
+    assert models.startswith("Models: at: compact net, 28 epochs, PGD-3 inside (the paper: ")
+    assert "batch_size 128 (64)" in models and "train_step_size 4/255 (2/255)" in models
     assert apart == "AT and interpolated AT differ in epochs (28, 42) besides the mixing: so does what sets them side by side.\n"
     assert "Mixup + Guo et al. (2018) 13.1" in "".join(findings.other_table(run))
     assert list(findings.other_table(tmp_path / "c10_compact")) == list(findings.trained(tmp_path / "c10_compact")) == []
