@@ -53,7 +53,7 @@ bench: .bench/.ready
 
 # Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
 notebooks: setup
-	@$(PY) -m milib.refresh
+	@$(PY) -m milib.study.rerun_notebooks
 
 # Pin what pyproject.toml asks for; run after changing it.
 constraints:

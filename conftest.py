@@ -9,12 +9,16 @@ import pytest
 from hypothesis import configuration
 
 OWN = pytest.StashKey[str]()
+SANITIZE = Path(__file__).parent / "tests" / "nbval_sanitize.cfg"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests, hypothesis and nbval's kernels write into a folder that goes at the end of the run; xdist's workers inherit it."""
     if not os.environ.get("MILIB_OUTPUTS"):
         config.stash[OWN] = os.environ["MILIB_OUTPUTS"] = tempfile.mkdtemp(prefix="milib-outputs-")
+    if hasattr(config.option, "nbval"):  # absent where the library alone is installed
+        config.option.nbval_current_env = True
+        config.option.nbval_sanitize_with = str(SANITIZE)
     configuration.set_hypothesis_home_dir(Path(os.environ["MILIB_OUTPUTS"]) / "hypothesis")
 
 

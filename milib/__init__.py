@@ -1,4 +1,31 @@
-"""Mixup Inference (Pang, Xu, Zhu, ICLR 2020): models, training, attacks, defences and theory of the study.
+"""Mixup Inference (Pang, Xu, Zhu, ICLR 2020) as a library: train, defend, attack.
 
-Pixels are in [0, 1] everywhere outside a model; eps, step sizes and sigma are on that scale.
+Pixels are in [0, 1] everywhere outside a model; eps, step sizes and sigma are on that scale. The study
+of the paper is `milib.study`, with `milib.views` and `milib.report`; the benchmark is `milib.bench`.
 """
+
+from importlib.metadata import version
+
+from milib.attacks import adaptive_pgd, pgd
+from milib.data import Dataset, SamplePool, Splits
+from milib.defenses import Defense, MICombined, MixupInference
+from milib.errors import UserError
+from milib.inference import frozen
+from milib.rng import Draws
+from milib.training import train
+
+__all__ = [
+    "Dataset",
+    "Defense",
+    "Draws",
+    "MICombined",
+    "MixupInference",
+    "SamplePool",
+    "Splits",
+    "UserError",
+    "adaptive_pgd",
+    "frozen",
+    "pgd",
+    "train",
+]
+__version__ = version("milib")

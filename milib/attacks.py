@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from milib.models import chunked
+from milib.inference import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairNumbers, PairPredictions, Scalar, Snapshots, Starts
 
@@ -20,7 +20,9 @@ ADAPTIVE = (*LOSSES, "as_published")
 """as_published: the authors' code, which attacks the mixed images themselves and adds the mean perturbation to x."""
 
 
-def random_start(draws: Draws, index: PairNumbers, draw: PairNumbers, shape: torch.Size, epsilon: float) -> Starts:
+def random_start(
+    draws: Draws, index: PairNumbers, draw: PairNumbers, shape: torch.Size, epsilon: float
+) -> Starts:
     """Uniform in the eps-ball (epsilon on the [0, 1] scale), [P, *shape], one start per (index, draw)."""
     return (2 * draws.uniform(index, draw, shape.numel()).view(-1, *shape) - 1) * epsilon
 
@@ -31,7 +33,14 @@ def wrong_class(label: Numbers, draws: Draws, index: Numbers, classes: int) -> N
     return (label + 1 + (u * (classes - 1)).long()) % classes
 
 
-def _trajectory(direction: Callable[[Tensor, int], Tensor], x: Tensor, start: Tensor | None, epsilon: float, step_size: float, steps: Sequence[int]) -> Tensor:
+def _trajectory(
+    direction: Callable[[Tensor, int], Tensor],
+    x: Tensor,
+    start: Tensor | None,
+    epsilon: float,
+    step_size: float,
+    steps: Sequence[int],
+) -> Tensor:
     """Sign steps along `direction`, clipped to the eps-ball around the clean x and to [0, 1]; snapshots [B, len(steps), ...]."""
     low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
     current = x if start is None else (x + start).clamp(low, high)
@@ -70,7 +79,9 @@ def pgd(
     sign = -1 if targeted else 1
 
     def direction(current: Tensor, _step: int) -> Tensor:
-        return sign * _gradient(lambda u: F.cross_entropy(classifier(u), label, reduction="sum"), current)
+        return sign * _gradient(
+            lambda u: F.cross_entropy(classifier(u), label, reduction="sum"), current
+        )
 
     return _trajectory(direction, x, start, epsilon, step_size, steps)
 
@@ -86,7 +97,16 @@ def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targete
 
 
 def adaptive_gradient(
-    mi: nn.Module, x: Images, label: Numbers, index: Numbers, draws: Draws, *, variant: str, first: int, samples: int, targeted: bool = False
+    mi: nn.Module,
+    x: Images,
+    label: Numbers,
+    index: Numbers,
+    draws: Draws,
+    *,
+    variant: str,
+    first: int,
+    samples: int,
+    targeted: bool = False,
 ) -> Images:
     """The gradient in x, through the mixing, of a loss of LOSSES, summed over draws first..first+samples-1, [B, C, H, W]: Eq. 24 up to
     the positive factor lambda.
@@ -98,7 +118,12 @@ def adaptive_gradient(
 
     def gradient(row: Tensor, draw: Tensor) -> Tensor:
         def loss(u: Tensor) -> Tensor:
-            return draw_loss(variant, mi.classifier(mi.transform(u, predicted[row], index[row], draw, draws)), label[row], targeted)
+            return draw_loss(
+                variant,
+                mi.classifier(mi.transform(u, predicted[row], index[row], draw, draws)),
+                label[row],
+                targeted,
+            )
 
         return _gradient(loss, x[row])
 
@@ -108,7 +133,9 @@ def adaptive_gradient(
         start, stop = int(pairs[0]), int(pairs[-1]) + 1
         while start < stop:  # draw by draw, in order: the sum does not depend on the chunk
             end = min(stop, (start // count + 1) * count)
-            total[start % count : start % count + end - start] += each[len(each) - (stop - start) : len(each) - (stop - end)]
+            total[start % count : start % count + end - start] += each[
+                len(each) - (stop - start) : len(each) - (stop - end)
+            ]
             start = end
     return total
 
@@ -140,13 +167,25 @@ def adaptive_pgd(
         return _as_published(mi, x, index, draws, samples, options)
 
     def direction(current: Tensor, step: int) -> Tensor:
-        return adaptive_gradient(mi, current, label, index, draws, variant=variant, first=step * samples, samples=samples, targeted=targeted)
+        return adaptive_gradient(
+            mi,
+            current,
+            label,
+            index,
+            draws,
+            variant=variant,
+            first=step * samples,
+            samples=samples,
+            targeted=targeted,
+        )
 
     start = random_start(draws, index, torch.zeros_like(index), x.shape[1:], epsilon)
     return _trajectory(direction, x, start, **options)[:, 0]
 
 
-def _as_published(mi, x: Tensor, index: Tensor, draws: Draws, samples: int, options: dict) -> Tensor:
+def _as_published(
+    mi, x: Tensor, index: Tensor, draws: Draws, samples: int, options: dict
+) -> Tensor:
     """Mix first with one set of x_s around the clean prediction; attack every mixed image with the full eps along the mean
     gradient of the cross-entropy on its own prediction; add the mean perturbation to x, unclipped."""
     count, rows = len(x), torch.arange(len(x), device=x.device).repeat_interleave(samples)
@@ -157,7 +196,9 @@ def _as_published(mi, x: Tensor, index: Tensor, draws: Draws, samples: int, opti
         own = chunked(mi.classifier, mi.chunk, mixed).argmax(1)
 
     def gradient(image: Tensor, target: Tensor) -> Tensor:
-        return _gradient(lambda u: F.cross_entropy(mi.classifier(u), target, reduction="sum"), image)
+        return _gradient(
+            lambda u: F.cross_entropy(mi.classifier(u), target, reduction="sum"), image
+        )
 
     def direction(current: Tensor, _step: int) -> Tensor:
         each = chunked(gradient, mi.chunk, current, own)

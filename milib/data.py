@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from milib import rng
-from milib.errors import StudyError
-from milib.shapes import AnyImages, Bytes, Crops, PairCrop, PairImages, PairNumbers, PairUniform, Whole
+from milib.errors import UserError
+from milib.shapes import (
+    AnyImages,
+    Bytes,
+    Crops,
+    PairCrop,
+    PairImages,
+    PairNumbers,
+    PairUniform,
+    Whole,
+)
 
 DIGITS_TEST = 397
 """Digits set aside for testing; the other 1,400 are for training and selection."""
@@ -40,7 +48,9 @@ class Dataset:
 
     def take(self, where: Tensor | slice) -> "Dataset":
         """The images that an index tensor [k], a mask [n] or a slice chooses."""
-        return Dataset(self.images[where], self.labels[where], self.index[where], self.classes, self.peak)
+        return Dataset(
+            self.images[where], self.labels[where], self.index[where], self.classes, self.peak
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,8 @@ class Splits:
 
 
 def _digits(_root: Path, _classes: int) -> tuple[tuple, tuple, int]:
+    from sklearn.datasets import load_digits  # here: scikit-learn imports pandas where there is one
+
     source = load_digits()
     images = source.images.astype(np.uint8)[:, None]
     order = rng.generator("digits", "split").permutation(len(images))
@@ -63,7 +75,9 @@ def _digits(_root: Path, _classes: int) -> tuple[tuple, tuple, int]:
 def _generated(_root: Path, classes: int) -> tuple[tuple, tuple, int]:
     """Images of CIFAR's shape: a smooth pattern per class, shifted and covered with noise."""
     draw = rng.generator("generated", classes)
-    patterns = torch.nn.functional.interpolate(torch.from_numpy(draw.random((classes, 3, 4, 4))), size=32, mode="bilinear")
+    patterns = torch.nn.functional.interpolate(
+        torch.from_numpy(draw.random((classes, 3, 4, 4))), size=32, mode="bilinear"
+    )
     both = []
     for count in (2000, 1000):
         labels = np.arange(count) % classes
@@ -73,7 +87,9 @@ def _generated(_root: Path, classes: int) -> tuple[tuple, tuple, int]:
     return both[0], both[1], 255
 
 
-def _cifar(kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int) -> tuple[tuple, tuple, int]:
+def _cifar(
+    kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int
+) -> tuple[tuple, tuple, int]:
     both = []
     for train in (True, False):
         try:
@@ -83,7 +99,7 @@ def _cifar(kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int) 
                 with contextlib.redirect_stderr(io.StringIO()):
                     source = kind(root, train=train, download=True)
             except Exception as error:
-                raise StudyError(
+                raise UserError(
                     f"{kind.url.rsplit('/', 1)[1]} is not in {root} and could not be downloaded ({type(error).__name__}): "
                     f"put the folder {kind.base_folder}/ of the official python version there, or set data_root or $MILIB_DATA to where it lies"
                 ) from None
@@ -91,33 +107,30 @@ def _cifar(kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int) 
     return both[0], both[1], 255
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set. about: a sentence (HTML) for reports; read(root, classes): training and test part, each images uint8 [n, C, H, W]
-    and labels [n], and the pixel value that is white."""
-
-    about: str
-    read: Callable[[Path, int], tuple[tuple, tuple, int]]
-
-
-SOURCES = {
-    "digits": Source("The data are scikit-learn's digits (8x8 pixels): <strong>a rehearsal, never evidence about the paper</strong>.", _digits),
-    "cifar10": Source("The data are CIFAR-10.", partial(_cifar, torchvision.datasets.CIFAR10)),
-    "cifar100": Source("The data are CIFAR-100.", partial(_cifar, torchvision.datasets.CIFAR100)),
-    "generated": Source("The data are images made from random numbers: <strong>a test of the code, evidence of nothing</strong>.", _generated),
+SOURCES: dict[str, Callable[[Path, int], tuple[tuple, tuple, int]]] = {
+    "digits": _digits,
+    "cifar10": partial(_cifar, torchvision.datasets.CIFAR10),
+    "cifar100": partial(_cifar, torchvision.datasets.CIFAR100),
+    "generated": _generated,
 }
-"""Every data set a run can name. A new one is a reader and a line here."""
+"""Every data set a run can name. A new one is a reader and a line here.
+
+A reader takes (root, classes) and gives training part, test part and the pixel value that is white;
+a part is images uint8 [n, C, H, W] and labels [n].
+"""
 
 
-def load(name: str, *, classes: int, n_train: int, n_heldout: int, root: Path, device: torch.device) -> Splits:
+def load(
+    name: str, *, classes: int, n_train: int, n_heldout: int, root: Path, device: torch.device
+) -> Splits:
     """A data set of SOURCES on `device`: `n_heldout` images held out, `n_train` of the others (0: all) for training.
 
-    root: where files lie. The split depends on the data set alone, not on a seed. Raises StudyError.
+    root: where files lie. The split depends on the data set alone, not on a seed. Raises UserError.
     """
-    train, test, peak = SOURCES[name].read(root, classes)
+    train, test, peak = SOURCES[name](root, classes)
     found = int(train[1].max()) + 1
     if found != classes:
-        raise StudyError(f"classes is {classes}, but {name} has {found}: set classes to {found}")
+        raise UserError(f"classes is {classes}, but {name} has {found}: set classes to {found}")
     train, test = (
         Dataset(
             torch.from_numpy(np.ascontiguousarray(images)).to(device),
@@ -128,11 +141,16 @@ def load(name: str, *, classes: int, n_train: int, n_heldout: int, root: Path, d
         )
         for images, labels in (train, test)
     )
-    for key, size, limit in (("n_heldout", n_heldout, len(train) - classes), ("n_train", n_train, len(train) - n_heldout)):
+    for key, size, limit in (
+        ("n_heldout", n_heldout, len(train) - classes),
+        ("n_train", n_train, len(train) - n_heldout),
+    ):
         if size > limit:
-            raise StudyError(f"{key} is {size}: it must lie between 0 and {limit} on {name}")
+            raise UserError(f"{key} is {size}: it must lie between 0 and {limit} on {name}")
     order = torch.from_numpy(rng.generator(name, "held out").permutation(len(train))).to(device)
-    return Splits(train.take(order[n_heldout:][: n_train or None]), train.take(order[:n_heldout]), test)
+    return Splits(
+        train.take(order[n_heldout:][: n_train or None]), train.take(order[:n_heldout]), test
+    )
 
 
 def augment(images: AnyImages, uniform: Crops) -> AnyImages:
@@ -151,7 +169,7 @@ def augment(images: AnyImages, uniform: Crops) -> AnyImages:
 class SamplePool:
     """The paper's p_s: clean images x_s grouped by label y_s, on the data's device; augmented: cropped and flipped as in training.
 
-    Raises StudyError where a class has no image.
+    Raises UserError where a class has no image.
     """
 
     def __init__(self, data: Dataset, augmented: bool = False):
@@ -160,7 +178,9 @@ class SamplePool:
         self.data, self.classes = data.take(order), data.classes
         self.sizes = torch.bincount(data.labels, minlength=data.classes)
         if (self.sizes == 0).any():
-            raise StudyError(f"the sample pool lacks images of class {int((self.sizes == 0).nonzero()[0])}: take a larger n_train")
+            raise UserError(
+                f"the sample pool lacks images of class {int((self.sizes == 0).nonzero()[0])}: take a larger n_train"
+            )
         self.starts = self.sizes.cumsum(0) - self.sizes
 
     def position(self, label: PairNumbers, v: PairUniform) -> PairNumbers:

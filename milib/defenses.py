@@ -1,4 +1,4 @@
-"""Defences at inference: Mixup Inference and the paper's baselines, each an nn.Module around any classifier."""
+"""Defenses at inference: Mixup Inference and the paper's baselines, each an nn.Module around any classifier."""
 
 import copy
 import math
@@ -11,9 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milib.data import SamplePool
-from milib.models import Folded
+from milib.inference import Folded
 from milib.rng import Draws
-from milib.shapes import EachDraw, Images, Numbers, PairImages, PairNumbers, PairRatio, PairUniform, Predictions, Scores
+from milib.shapes import (
+    EachDraw,
+    Images,
+    Numbers,
+    PairImages,
+    PairNumbers,
+    PairRatio,
+    PairUniform,
+    Predictions,
+    Scores,
+)
 
 BASE = 8
 """The bare prediction runs in chunks of a BASEth: a single input is one forward pass of little weight beside its draws'."""
@@ -40,21 +50,35 @@ class Defense(nn.Module):
         self.round = 0
 
     def frozen(self, draws: Draws) -> "Defense":
-        """A copy whose `forward` uses the same draws at every call: the deterministic defence."""
+        """A copy whose `forward` uses the same draws at every call: the deterministic defense."""
         copied = copy.copy(self)
         copied.fixed = draws
         return copied
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         """One transformed input [P, C, H, W] for each (image, draw) pair; `index` and `draw` [P] address the random numbers."""
         return x
 
     def base(self, x: Images) -> Predictions:
         """log F(x) [B, L] of the bare classifier."""
         rows = torch.arange(len(x), device=x.device)
-        return Folded.apply(lambda images: self.classifier(images).log_softmax(1), max(1, self.chunk // BASE), x, rows)
+        return Folded.apply(
+            lambda images: self.classifier(images).log_softmax(1),
+            max(1, self.chunk // BASE),
+            x,
+            rows,
+        )
 
-    def each(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> EachDraw:
+    def each(
+        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
+    ) -> EachDraw:
         """log F of every draw, [B, N, L]. index: [B] numbers of the images for their draws (default 0..B-1); base: log F(x)."""
         count = len(x)
         index = torch.arange(count, device=x.device) if index is None else index
@@ -65,21 +89,27 @@ class Defense(nn.Module):
 
         def evaluate(images: Tensor, row: Tensor, draw: Tensor) -> Tensor:
             labels = None if predicted is None else predicted[row]
-            return self.classifier(self.transform(images, labels, index[row], draw, draws)).log_softmax(1)
+            return self.classifier(
+                self.transform(images, labels, index[row], draw, draws)
+            ).log_softmax(1)
 
         rows = torch.arange(count, device=x.device).repeat_interleave(self.draws)
         number = torch.arange(self.draws, device=x.device).repeat(count)
         return Folded.apply(evaluate, self.chunk, x, rows, rows, number).view(count, self.draws, -1)
 
-    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
+    def log_mean(
+        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
+    ) -> Predictions:
         """log of the mean prediction over the draws (Eq. 6), [B, L]."""
         each = self.each(x, draws, index, base)
         return each.logsumexp(1) - math.log(each.shape[1])
 
-    def probabilities(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
+    def probabilities(
+        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
+    ) -> Predictions:
         """The mean prediction F_MI(x) [B, L] for given draws, without gradient: what records hold.
 
-        base: log F(x) where it is known already; all defences of a table share one.
+        base: log F(x) where it is known already; all defenses of a table share one.
         """
         with torch.no_grad():
             return self.log_mean(x, draws, index, base).exp()
@@ -94,9 +124,11 @@ class Defense(nn.Module):
 
 
 class Undefended(Defense):
-    """The bare classifier, in the form of a defence."""
+    """The bare classifier, in the form of a defense."""
 
-    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
+    def log_mean(
+        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
+    ) -> Predictions:
         return self.base(x) if base is None else base
 
 
@@ -109,13 +141,17 @@ class MixupInference(Defense):
 
     needs_prediction = True
 
-    def __init__(self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options):
+    def __init__(
+        self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options
+    ):
         super().__init__(classifier, **options)
         if mode not in ("pl", "ol"):
             raise ValueError(f'mode is {mode!r}: "pl" or "ol"')
         self.pool, self.mode, self.ratio = pool, mode, ratio
 
-    def partners(self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws) -> tuple[PairImages, PairNumbers, PairRatio]:
+    def partners(
+        self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws
+    ) -> tuple[PairImages, PairNumbers, PairRatio]:
         """x_s [P, C, H, W], y_s [P] and lambda [P, 1, 1, 1]. MI-OL: y_s = (prediction + 1 + u) mod L, u uniform in 0..L-2."""
         uniform = draws.uniform(index, draw, 6)
         u, v, w = uniform[:, :3].unbind(1)
@@ -123,9 +159,20 @@ class MixupInference(Defense):
         if self.mode == "ol":
             label = (predicted + 1 + (u * (self.pool.classes - 1)).long()) % self.pool.classes
         low, high = self.ratio if isinstance(self.ratio, list | tuple) else (self.ratio, self.ratio)
-        return self.pool.draw(label, v, uniform[:, 3:]), label, (low + (high - low) * w)[:, None, None, None]
+        return (
+            self.pool.draw(label, v, uniform[:, 3:]),
+            label,
+            (low + (high - low) * w)[:, None, None, None],
+        )
 
-    def transform(self, x: PairImages, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         partner, _, ratio = self.partners(predicted, index, draw, draws)
         return ratio * x + (1 - ratio) * partner
 
@@ -141,17 +188,32 @@ class MICombined(Defense):
         super().__init__(pl.classifier, draws=pl.draws, chunk=pl.chunk, seed=pl.seed)
         self.pl, self.ol, self.threshold = pl, ol, threshold
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
-        raise TypeError("MI-Combined is no one transformation: attack `forward`, or its parts `pl` and `ol`")
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
+        raise TypeError(
+            "MI-Combined is no one transformation: attack `forward`, or its parts `pl` and `ol`"
+        )
 
-    def log_mean(self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None) -> Predictions:
+    def log_mean(
+        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
+    ) -> Predictions:
         index = torch.arange(len(x), device=x.device) if index is None else index
         base = self.base(x) if base is None else base
         with torch.no_grad():
-            flagged = (detection_score(base, self.pl.log_mean(x, draws, index, base)) > self.threshold).nonzero()[:, 0]
+            flagged = (
+                detection_score(base, self.pl.log_mean(x, draws, index, base)) > self.threshold
+            ).nonzero()[:, 0]
         if len(flagged) == 0:
             return base
-        return base.index_copy(0, flagged, self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged]))
+        return base.index_copy(
+            0, flagged, self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged])
+        )
 
 
 def detection_score(base: Predictions, defended: Predictions) -> Scores:
@@ -167,7 +229,14 @@ class GaussianNoise(Defense):
         super().__init__(classifier, **options)
         self.sigma = sigma
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         return x + self.sigma * draws.normal(index, draw, x[0].numel()).view_as(x)
 
 
@@ -185,7 +254,14 @@ class RandomRotation(Defense):
         super().__init__(classifier, **options)
         self.degrees = degrees
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         return rotate(x, (2 * draws.uniform(index, draw, 1)[:, 0] - 1) * self.degrees)
 
 
@@ -213,7 +289,9 @@ class _Crop(Defense):
         super().__init__(classifier, **options)
         self.sizes, self.rounded = sizes, _eight_bit if eight_bit else nn.Identity()
 
-    def _crop(self, side: int, index: Tensor, draw: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _crop(
+        self, side: int, index: Tensor, draw: Tensor, draws: Draws
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Size, the crop's top and left, and a second uniform place: each [P, 1]."""
         uniform = draws.uniform(index, draw, 5)
         low, high = (min(size, side) for size in self.sizes)
@@ -224,29 +302,61 @@ class _Crop(Defense):
 class RandomPadding(_Crop):
     """Xie et al. (ICLR 2018) as adapted to 32x32: a crop of `sizes` = [least, most] pixels, padded with zeros back to full size at a random place."""
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         side = x.shape[2]
         size, top, left, down, right = self._crop(side, index, draw, draws)
         place = torch.arange(side, device=x.device)
         outside = -2.0 * side
         rows = torch.where((place >= down) & (place < down + size), place - down + top, outside)
-        columns = torch.where((place >= right) & (place < right + size), place - right + left, outside)
-        return _sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "nearest")
+        columns = torch.where(
+            (place >= right) & (place < right + size), place - right + left, outside
+        )
+        return _sample(
+            self.rounded(x),
+            rows[:, :, None].expand(-1, -1, side),
+            columns[:, None, :].expand(-1, side, -1),
+            "nearest",
+        )
 
 
 class RandomCropResize(_Crop):
     """Guo et al. (ICLR 2018) as adapted to 32x32: a crop of `sizes` = [least, most] pixels, resized bilinearly back to full size."""
 
-    def transform(self, x: PairImages, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws) -> PairImages:
+    def transform(
+        self,
+        x: PairImages,
+        predicted: PairNumbers | None,
+        index: PairNumbers,
+        draw: PairNumbers,
+        draws: Draws,
+    ) -> PairImages:
         side = x.shape[2]
         size, top, left, _, _ = self._crop(side, index, draw, draws)
-        place = ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5).clamp(min=0).minimum(size - 1.0)
+        place = (
+            ((torch.arange(side, device=x.device) + 0.5) * size / side - 0.5)
+            .clamp(min=0)
+            .minimum(size - 1.0)
+        )
         rows, columns = place + top, place + left
-        return self.rounded(_sample(self.rounded(x), rows[:, :, None].expand(-1, -1, side), columns[:, None, :].expand(-1, side, -1), "bilinear"))
+        return self.rounded(
+            _sample(
+                self.rounded(x),
+                rows[:, :, None].expand(-1, -1, side),
+                columns[:, None, :].expand(-1, side, -1),
+                "bilinear",
+            )
+        )
 
 
 class Limits(NamedTuple):
-    """Where a defence's parameter may lie. form: a "number"; a "number or range" [least, most] to draw it from; a "whole range" of pixels."""
+    """Where a defense's parameter may lie. form: a "number"; a "number or range" [least, most] to draw it from; a "whole range" of pixels."""
 
     low: float
     high: float
@@ -255,13 +365,12 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """A defence as parameter files, tables and figures know it.
+    """A defense as parameter files, tables and figures know it.
 
     settings: its parameters; the last one is what 04 matches and 06 sweeps. make(classifier, pool, **settings, **options): the module.
     """
 
     title: str
-    colour: str
     settings: dict[str, Limits]
     make: Callable[..., Defense]
 
@@ -274,25 +383,42 @@ def _mixing(mode: str) -> Callable[..., Defense]:
     return lambda classifier, pool, **options: MixupInference(classifier, pool, mode, **options)
 
 
-def _combined(classifier: nn.Module, pool: SamplePool, ratio_pl: float, ratio_ol: float, threshold: float, **options) -> MICombined:
+def _combined(
+    classifier: nn.Module,
+    pool: SamplePool,
+    ratio_pl: float,
+    ratio_ol: float,
+    threshold: float,
+    **options,
+) -> MICombined:
     ratios = {"pl": ratio_pl, "ol": ratio_ol}
-    return MICombined(*(MixupInference(classifier, pool, mode, ratio, **options) for mode, ratio in ratios.items()), threshold)
+    return MICombined(
+        *(
+            MixupInference(classifier, pool, mode, ratio, **options)
+            for mode, ratio in ratios.items()
+        ),
+        threshold,
+    )
 
 
 RATIO, SIZES = Limits(0, 1, "number or range"), Limits(1, 32, "whole range")
-DEFENCES = {  # Okabe and Ito's colours, told apart by every kind of colour vision
-    "none": Kind("no defence", "#000000", {}, _poolless(Undefended)),
-    "gaussian_noise": Kind("Gaussian noise", "#009E73", {"sigma": Limits(0, 1)}, _poolless(GaussianNoise)),
-    "rotation": Kind("Random rotation", "#E69F00", {"degrees": Limits(0, 180)}, _poolless(RandomRotation)),
-    "xie": Kind("Xie et al. (2018)", "#56B4E9", {"sizes": SIZES}, _poolless(RandomPadding)),
-    "guo": Kind("Guo et al. (2018)", "#999933", {"sizes": SIZES}, _poolless(RandomCropResize)),
-    "mi_pl": Kind("MI-PL", "#0072B2", {"ratio": RATIO}, _mixing("pl")),
-    "mi_ol": Kind("MI-OL", "#D55E00", {"ratio": RATIO}, _mixing("ol")),
-    "mi_combined": Kind("MI-Combined", "#CC79A7", {"ratio_pl": RATIO, "ratio_ol": RATIO, "threshold": Limits(-1, 1)}, _combined),
+DEFENSES = {
+    "none": Kind("no defense", {}, _poolless(Undefended)),
+    "gaussian_noise": Kind("Gaussian noise", {"sigma": Limits(0, 1)}, _poolless(GaussianNoise)),
+    "rotation": Kind("Random rotation", {"degrees": Limits(0, 180)}, _poolless(RandomRotation)),
+    "xie": Kind("Xie et al. (2018)", {"sizes": SIZES}, _poolless(RandomPadding)),
+    "guo": Kind("Guo et al. (2018)", {"sizes": SIZES}, _poolless(RandomCropResize)),
+    "mi_pl": Kind("MI-PL", {"ratio": RATIO}, _mixing("pl")),
+    "mi_ol": Kind("MI-OL", {"ratio": RATIO}, _mixing("ol")),
+    "mi_combined": Kind(
+        "MI-Combined", {"ratio_pl": RATIO, "ratio_ol": RATIO, "threshold": Limits(-1, 1)}, _combined
+    ),
 }
-"""Every defence a run's rows can name. A new one is a class above and a line here."""
+"""Every defense a run's rows can name. A new one is a class above and a line here."""
 
 
-def build(name: str, classifier: nn.Module, pool: SamplePool | None, settings: dict, **options) -> Defense:
-    """The defence of a table row: a name of DEFENCES (else KeyError) and its parameters. pool: p_s, which MI alone needs."""
-    return DEFENCES[name].make(classifier, pool, **settings, **options)
+def build(
+    name: str, classifier: nn.Module, pool: SamplePool | None, settings: dict, **options
+) -> Defense:
+    """The defense of a table row: a name of DEFENSES (else KeyError) and its parameters. pool: p_s, which MI alone needs."""
+    return DEFENSES[name].make(classifier, pool, **settings, **options)

@@ -1,17 +1,14 @@
-"""Architectures, with the normalisation inside, and `frozen`: the form in which a model is attacked and scored.
+"""Architectures, with the normalisation inside.
 
 ReLUs and the sums with a shortcut work in place: their inputs are not needed for any gradient, and a PGD step on a CPU loses up to a
 quarter of its time to fresh memory otherwise.
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from milib import progress
 from milib.shapes import Images, Predictions
 
 
@@ -37,8 +34,21 @@ class Rectified(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x, result), conv = ctx.saved_tensors, ctx.conv
         passed = torch.ops.aten.threshold_backward(gradient, result, 0)
-        options = (None, conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups, (True, False, False))
-        return torch.ops.aten.convolution_backward(passed, x, conv.weight, *options)[0], None, passed if ctx.needs_input_grad[2] else None
+        options = (
+            None,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            False,
+            (0, 0),
+            conv.groups,
+            (True, False, False),
+        )
+        return (
+            torch.ops.aten.convolution_backward(passed, x, conv.weight, *options)[0],
+            None,
+            passed if ctx.needs_input_grad[2] else None,
+        )
 
 
 class ConvNorm(nn.Sequential):
@@ -74,8 +84,14 @@ class Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int):
         super().__init__()
-        self.reduce, self.spatial, self.expand = ConvNorm(inputs, width, 1), ConvNorm(width, width, 3, stride), ConvNorm(width, width, 1)
-        self.shortcut = nn.Identity() if (inputs, stride) == (width, 1) else ConvNorm(inputs, width, 1, stride)
+        self.reduce, self.spatial, self.expand = (
+            ConvNorm(inputs, width, 1),
+            ConvNorm(width, width, 3, stride),
+            ConvNorm(width, width, 1),
+        )
+        self.shortcut = (
+            nn.Identity() if (inputs, stride) == (width, 1) else ConvNorm(inputs, width, 1, stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.spatial(self.reduce(x, rectified=True), rectified=True)
@@ -89,7 +105,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.stages, self.head = nn.ModuleList(stages), nn.Linear(width, classes)
 
-    def forward(self, x: Images, mix: tuple[int, Callable[[Tensor], Tensor]] | None = None) -> Predictions:
+    def forward(
+        self, x: Images, mix: tuple[int, Callable[[Tensor], Tensor]] | None = None
+    ) -> Predictions:
         """`mix` = (k, f) applies f to the input of stage k (manifold mixup; Verma et al., ICML 2019)."""
         hidden = (x * 2 - 1).to(self.head.weight.dtype)
         for position, stage in enumerate(self.stages):
@@ -110,7 +128,11 @@ def _pooled(inputs: int, outputs: int) -> list[nn.Module]:
 
 def small(classes: int, channels: int) -> Classifier:
     """For 8x8 digits: 3x3 convolutions of 16, 32 | pool | 48, 48 channels; 1.7 MFLOP a forward."""
-    stages = [nn.Sequential(*_block(channels, 16)), nn.Sequential(*_block(16, 32), nn.MaxPool2d(2)), nn.Sequential(*_block(32, 48), *_block(48, 48))]
+    stages = [
+        nn.Sequential(*_block(channels, 16)),
+        nn.Sequential(*_block(16, 32), nn.MaxPool2d(2)),
+        nn.Sequential(*_block(32, 48), *_block(48, 48)),
+    ]
     return Classifier(stages, 48, classes)
 
 
@@ -127,7 +149,9 @@ def resnet50(classes: int, channels: int) -> Classifier:
     stages: list[nn.Module] = [nn.Sequential(ConvNorm(channels, 64, 5), nn.ReLU(inplace=True))]
     inputs = 64
     for width, stride in ((64, 1), (128, 2), (256, 2)):
-        blocks = [Bottleneck(inputs, width, stride)] + [Bottleneck(width, width, 1) for _ in range(4)]
+        blocks = [Bottleneck(inputs, width, stride)] + [
+            Bottleneck(width, width, 1) for _ in range(4)
+        ]
         stages.append(nn.Sequential(*blocks))
         inputs = width
     return Classifier(stages, 256, classes)
@@ -142,110 +166,3 @@ def build(name: str, classes: int, channels: int, key: int) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key % 2**63)
         return ARCHITECTURES[name](classes, channels)
-
-
-def flops(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Floating-point operations (2 per multiply-add) of the convolutions and linear layers, for one image of `shape`."""
-    total = 0
-
-    def count(layer, _inputs, output):
-        nonlocal total
-        total += 2 * layer[0].weight[0].numel() * output[0].numel()
-
-    copied = frozen(model)
-    for layer in copied.modules():
-        if isinstance(layer, ConvNorm):
-            layer.register_forward_hook(count)
-    copied(torch.zeros(1, *shape, device=copied.head.weight.device))
-    return total + 2 * copied.head.weight.numel()
-
-
-def refold(copied: nn.Module, model: nn.Module) -> nn.Module:
-    """Write the weights of `model` into its `frozen` copy, in place, batch norm folded into the convolutions. Returns the copy."""
-    with torch.no_grad():
-        for new, old in zip(copied.modules(), model.modules(), strict=True):
-            if isinstance(old, ConvNorm):
-                conv, norm = old
-                folded = fuse_conv_bn_weights(conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-                new[0].weight.copy_(folded[0])
-                new[0].bias.copy_(folded[1])
-            elif isinstance(old, nn.Linear):
-                new.weight.copy_(old.weight)
-                new.bias.copy_(old.bias)
-    return copied
-
-
-def frozen(model: nn.Module, precision: str = "fp32") -> nn.Module:
-    """A copy for attacks and scoring: eval mode, no weight gradients, batch norm folded, channels_last.
-
-    Logits equal the model's in eval mode to rounding, on CUDA to that of TF32 where it is on; with "bf16" weights and activations are bfloat16.
-    """
-    copied = copy.deepcopy(model).eval()
-    for module in copied.modules():
-        if isinstance(module, ConvNorm):
-            module[0].bias = nn.Parameter(torch.zeros_like(module[1].bias))
-            module[1] = nn.Identity()
-    copied = copied.requires_grad_(False).to(memory_format=torch.channels_last, dtype=torch.bfloat16 if precision == "bf16" else None)
-    return refold(copied, model)
-
-
-def pieces(chunk: int, *inputs: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-    """(first row, `inputs` from there on) in pieces of exactly `chunk` rows, the last padded with its own first row."""
-    for start in range(0, len(inputs[0]), chunk):
-        found = [tensor[start : start + chunk] for tensor in inputs]
-        missing = chunk - len(found[0])
-        if missing:
-            found = [torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])]) for piece in found]
-        yield start, found
-        progress.tick(chunk - missing)
-
-
-def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
-    """`function` over `pieces` of the inputs, joined.
-
-    One shape for every call, so the same row gives the same bits whatever stands beside it.
-    """
-    return torch.cat([function(*found)[: len(inputs[0]) - start] for start, found in pieces(chunk, *inputs)])
-
-
-class Folded(torch.autograd.Function):
-    """function(x[row], *addresses) in chunks of pairs, differentiable in x alone, in the memory of one chunk.
-
-    The backward pass recomputes a chunk before it goes through it, all but the last, whose graph is kept: one graph at a time, however
-    many chunks there are. The classifier's weights get no gradient; a second derivative raises RuntimeError.
-    """
-
-    @staticmethod
-    def forward(ctx, function: Callable[..., Tensor], chunk: int, x: Tensor, row: Tensor, *addresses: Tensor) -> Tensor:
-        ctx.function, ctx.chunk, ctx.last = function, chunk, None
-        ctx.save_for_backward(x, row, *addresses)
-        if not ctx.needs_input_grad[2]:
-            return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
-        results = []
-        for start, (where, *piece) in pieces(chunk, row, *addresses):
-            with torch.set_grad_enabled(start + chunk >= len(row)):
-                images = x[where].detach().requires_grad_()
-                results.append(function(images, *piece)[: len(row) - start])
-        ctx.last = images, results[-1]
-        return torch.cat([result.detach() for result in results])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, row, *addresses = ctx.saved_tensors
-        total, (kept, ctx.last) = torch.zeros_like(x), (ctx.last, None)
-        for start, (where, *piece) in reversed(list(pieces(ctx.chunk, row, *addresses))):
-            part = gradient[start : start + ctx.chunk]
-            if kept is None:
-                with torch.enable_grad():
-                    images = x[where].detach().requires_grad_()
-                    kept = images, ctx.function(images, *piece)[: len(part)]
-            total.index_put_((where,), torch.autograd.grad(kept[1], kept[0], part)[0], accumulate=True)
-            kept = None
-        return None, None, total, *[None] * (1 + len(addresses))
-
-
-def probabilities(model: nn.Module, x: Images, chunk: int) -> Predictions:
-    """Softmax predictions F(x) [B, L] in float32, without gradient."""
-    with torch.no_grad():
-        return chunked(lambda piece: model(piece).softmax(1), chunk, x)

@@ -19,7 +19,9 @@ _M2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def key(*parts) -> int:
     """A signed 64-bit key from anything with a stable repr: ``key(seed, "mixup", epoch)``."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def generator(*parts) -> np.random.Generator:

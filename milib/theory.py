@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from milib.data import Dataset, SamplePool
 from milib.defenses import MixupInference
-from milib.models import chunked
+from milib.inference import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, Predictions
 
@@ -22,7 +22,12 @@ Quantity = float | np.ndarray | Tensor
 
 
 def table1(
-    mode: str, adversarial: bool, ratio: float, classes: int, g: tuple[Quantity, ...] = (0.0, 0.0), mixed: tuple[Quantity, ...] = (0.0, 0.0)
+    mode: str,
+    adversarial: bool,
+    ratio: float,
+    classes: int,
+    g: tuple[Quantity, ...] = (0.0, 0.0),
+    mixed: tuple[Quantity, ...] = (0.0, 0.0),
 ) -> dict[str, tuple[Quantity, Quantity]]:
     """Table 1 in expectation over p_s. mode: "pl" or "ol"; g, mixed: pairs (component y, component yhat).
 
@@ -80,7 +85,10 @@ def ideal_clean_accuracy(ratio: float, classes: int, draws: int) -> float:
     if most < 0:
         return 0.0
     mean = draws / (classes - 1)
-    term = [math.exp(j * math.log(mean) - mean - math.lgamma(j + 1)) for j in range(min(most, draws) + 1)]
+    term = [
+        math.exp(j * math.log(mean) - mean - math.lgamma(j + 1))
+        for j in range(min(most, draws) + 1)
+    ]
     series = np.ones(1)
     for _ in range(classes - 1):
         series = np.convolve(series, term)[: draws + 1]
@@ -99,7 +107,9 @@ class ConstructedClassifier(nn.Module):
     Returns logits log F. strength in (1/2, 1], so that Eq. 2 holds and F is a distribution; transfer in [0, 1]. Not checked.
     """
 
-    def __init__(self, classes: int, y: int, attacked: int, strength: float, power: float, transfer: float):
+    def __init__(
+        self, classes: int, y: int, attacked: int, strength: float, power: float, transfer: float
+    ):
         super().__init__()
         self.classes, self.y, self.attacked = classes, y, attacked
         self.strength, self.power, self.transfer = strength, power, transfer
@@ -129,8 +139,18 @@ class ConstructedClassifier(nn.Module):
         """A sample pool of clean one-hot images, w spread evenly over [0, 1] within each class."""
         labels = torch.arange(self.classes).repeat_interleave(per_class)
         images = F.one_hot(labels, self.classes + 2) * 240
-        images[:, self.classes + 1] = (torch.arange(per_class) * 240 // max(1, per_class - 1)).repeat(self.classes)
-        return SamplePool(Dataset(images.to(torch.uint8).view(-1, 1, 1, self.classes + 2), labels, torch.arange(len(labels)), self.classes, 240))
+        images[:, self.classes + 1] = (
+            torch.arange(per_class) * 240 // max(1, per_class - 1)
+        ).repeat(self.classes)
+        return SamplePool(
+            Dataset(
+                images.to(torch.uint8).view(-1, 1, 1, self.classes + 2),
+                labels,
+                torch.arange(len(labels)),
+                self.classes,
+                240,
+            )
+        )
 
 
 def enumerated(mi: MixupInference, x: Images) -> Predictions:
@@ -144,13 +164,21 @@ def enumerated(mi: MixupInference, x: Images) -> Predictions:
             weight = 1 / pool.sizes[labels].double()
             allowed = (labels == guess) if mi.mode == "pl" else (labels != guess)
             keep = allowed.nonzero()[:, 0]
-            output = chunked(lambda s, image=image: mi.classifier(mi.ratio * image + (1 - mi.ratio) * s).softmax(1), mi.chunk, partner[keep])
+            output = chunked(
+                lambda s, image=image: mi.classifier(mi.ratio * image + (1 - mi.ratio) * s).softmax(
+                    1
+                ),
+                mi.chunk,
+                partner[keep],
+            )
             weight = weight[keep] / weight[keep].sum()
             total.append((weight[:, None] * output).sum(0))
     return torch.stack(total)
 
 
-def components(mi: MixupInference, clean: Images, adversarial: Images, index: Numbers, draws: Draws) -> dict[str, Predictions]:
+def components(
+    mi: MixupInference, clean: Images, adversarial: Images, index: Numbers, draws: Draws
+) -> dict[str, Predictions]:
     """What Eq. 4-17 are made of, measured: predictions [n, L], means over the draws of `mi` where x~ occurs (a fixed ratio).
 
     `F(x0)`, `F(x)`; with the partners drawn around the prediction at the adversarial x: `F(x~)`, `F(x~0)` (its clean
@@ -166,9 +194,13 @@ def components(mi: MixupInference, clean: Images, adversarial: Images, index: Nu
             partner, _, ratio = mi.partners(predicted[row], index[row], draw, draws)
             x0, x = clean[row], adversarial[row]
             mixed0, mixed = (ratio * u + (1 - ratio) * partner for u in (x0, x))
-            return torch.cat([mi.classifier(u).softmax(1) for u in (mixed, mixed0, mixed0 + x - x0)], 1)
+            return torch.cat(
+                [mi.classifier(u).softmax(1) for u in (mixed, mixed0, mixed0 + x - x0)], 1
+            )
 
-        means = chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1).mean(1).chunk(3, 1)
+        means = (
+            chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1).mean(1).chunk(3, 1)
+        )
         found = {name: value.exp() for name, value in bases.items()}
         found |= dict(zip(("F(x~)", "F(x~0)", "F(x~0 + delta)"), means, strict=True))
         return found | {"F_MI(x0)": mi.probabilities(clean, draws, index, bases["F(x0)"])}
@@ -187,16 +219,35 @@ def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
     guess, before = parts["F(x)"].argmax(1), parts["F(x0)"].argmax(1)
     rows = np.arange(len(label))
     found = {"eq2": (before == label) & (guess != label)}
-    partner = {"pl": lambda k: 1.0 * (k == guess), "ol": lambda k: (k != guess) / (classes - 1)}[mode]
+    partner = {"pl": lambda k: 1.0 * (k == guess), "ol": lambda k: (k != guess) / (classes - 1)}[
+        mode
+    ]
     for name, k in (("y", label), ("yhat", guess)):
         at = {part: value[rows, k] for part, value in parts.items()}
         ideal = 1.0 * (k == label)
         mixed = ratio * ideal + (1 - ratio) * partner(k)
-        g, transferred, shrunk = at["F(x)"] - ideal, at["F(x~0 + delta)"] - mixed, at["F(x~)"] - mixed
-        found |= {f"F_{name}": at["F(x)"], f"FMI_{name}": at["F(x~)"], f"delta_{name}": delta_F(at["F(x)"], at["F(x~)"])}
+        g, transferred, shrunk = (
+            at["F(x)"] - ideal,
+            at["F(x~0 + delta)"] - mixed,
+            at["F(x~)"] - mixed,
+        )
+        found |= {
+            f"F_{name}": at["F(x)"],
+            f"FMI_{name}": at["F(x~)"],
+            f"delta_{name}": delta_F(at["F(x)"], at["F(x~)"]),
+        }
         found |= {f"g_{name}": g, f"mixed_{name}": shrunk, f"D_{name}": g - shrunk}
-        found |= dict(zip((f"transfer_{name}", f"shrinkage_{name}"), mechanisms(g, transferred, shrunk), strict=True))
-        found |= {f"D_B_{name}": at["F(x)"] - at["F(x0)"] - at["F(x~)"] + at["F(x~0)"], f"limit_B_{name}": at["F(x~0)"] - at["F(x0)"]}
+        found |= dict(
+            zip(
+                (f"transfer_{name}", f"shrinkage_{name}"),
+                mechanisms(g, transferred, shrunk),
+                strict=True,
+            )
+        )
+        found |= {
+            f"D_B_{name}": at["F(x)"] - at["F(x0)"] - at["F(x~)"] + at["F(x~0)"],
+            f"limit_B_{name}": at["F(x~0)"] - at["F(x0)"],
+        }
     found |= {"clean": parts["F(x0)"][rows, before], "clean_MI": parts["F_MI(x0)"][rows, before]}
     found |= {"score_0": found["clean"] - found["clean_MI"], "score_1": -found["delta_yhat"]}
     found["right"] = parts["F(x~)"].argmax(1) == label
@@ -213,14 +264,25 @@ def exact(world: ConstructedClassifier, mode: str, ratio: float, per_class: int 
     pool = world.pool(per_class)
     mi = MixupInference(world, pool, mode, ratio)
     found: dict = {}
-    for name, x, guess in (("clean", world.clean(), world.y), ("adversarial", world.adversarial(), world.attacked)):
+    for name, x, guess in (
+        ("clean", world.clean(), world.y),
+        ("adversarial", world.adversarial(), world.attacked),
+    ):
         before, after = world(x).softmax(1)[0], enumerated(mi, x)[0]
-        found[name] = {k: (float(before[c]), float(after[c])) for k, c in (("y", world.y), ("yhat", guess))}
+        found[name] = {
+            k: (float(before[c]), float(after[c])) for k, c in (("y", world.y), ("yhat", guess))
+        }
     found["right"] = int(after.argmax()) == world.y
     property_w = torch.arange(per_class) / max(1, per_class - 1)
-    for name, size, w in (("g", 1.0, torch.zeros(1)), ("transferred", 1.0, (1 - ratio) * property_w), ("mixed", ratio, (1 - ratio) * property_w)):
+    for name, size, w in (
+        ("g", 1.0, torch.zeros(1)),
+        ("transferred", 1.0, (1 - ratio) * property_w),
+        ("mixed", ratio, (1 - ratio) * property_w),
+    ):
         mean = world.nonlinear(torch.full_like(w, size), w).mean(0)
         found[name] = (float(mean[world.y]), float(mean[world.attacked]))
     found["table_clean"] = table1(mode, False, ratio, world.classes)
-    found["table_adversarial"] = table1(mode, True, ratio, world.classes, found["g"], found["mixed"])
+    found["table_adversarial"] = table1(
+        mode, True, ratio, world.classes, found["g"], found["mixed"]
+    )
     return found

@@ -14,33 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from milib import artifacts, attacks, models, progress, rng
+from milib import attacks, files, inference, models, rng
+from milib.cuda_graph import CudaGraph
 from milib.data import Dataset, Splits, augment
-from milib.params import MODELS, Params
-from milib.replay import Replay
 
+MODELS = ("erm", "mixup", "at", "interpolated_at", "manifold_mixup", "matched_mixup", "long_mixup")
+VERSION = 1
+"""Part of every recipe: raised by hand when the same recipe would give other weights."""
 STATE_SECONDS = 60
 """Seconds between two savings of an unfinished training."""
 ATTACKED = 200
 """Held-out images that are attacked after an epoch of a training without attacks, which PGD-10 on all of them would make a tenth longer."""
 ADVERSARIAL = ("at", "interpolated_at")
-MIXED = dict.fromkeys(MODELS, ("mix",)) | {"erm": (), "at": (), "interpolated_at": ("clean", "adversarial")}
+MIXED = dict.fromkeys(MODELS, ("mix",)) | {
+    "erm": (),
+    "at": (),
+    "interpolated_at": ("clean", "adversarial"),
+}
 """The parts of a step that mixup mixes, each with random numbers of its own."""
-
-
-def recipe(params: Params, name: str) -> dict:
-    """What decides the weights of model `name` (a name of milib.params.MODELS), and so identifies its checkpoint."""
-    keep = ("data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size", "schedule", "momentum", "nesterov", "weight_decay", "augment")
-    settings = {key: getattr(params, key) for key in keep} | {"name": name, "epochs": params.epochs_of(name), "lr": params.lr}
-    if name in ADVERSARIAL:
-        settings |= {"epsilon": params.epsilon, "train_steps": params.train_steps, "train_step_size": params.train_step_size}
-    if name == "interpolated_at":
-        settings["lr"] = params.lr_interpolated
-    if name == "matched_mixup":
-        settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
-    elif name not in ("erm", "at"):
-        settings["alpha"] = params.alpha
-    return settings
 
 
 def numbers(settings: dict, index: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
@@ -49,14 +40,28 @@ def numbers(settings: dict, index: Tensor, epoch: int, step: int) -> dict[str, T
     crop [B, 3]; per part of MIXED: first, second [B], two permutations of the batch, and ratio [B], one lambda per example.
     """
     name, seed, size = settings["name"], settings["seed"], len(index)
-    found = {"crop": rng.Draws(seed, name, "augment").uniform(index, torch.full_like(index, epoch), 3)}
+    found = {
+        "crop": rng.Draws(seed, name, "augment").uniform(index, torch.full_like(index, epoch), 3)
+    }
     for part in MIXED[name]:
         draw = rng.generator(seed, name, part, epoch, step)
-        ratio = np.full(size, settings["ratio"]) if "ratio" in settings else draw.beta(settings["alpha"], settings["alpha"], size)
-        drawn = {"first": draw.permutation(size), "second": draw.permutation(size), "ratio": ratio.astype(np.float32)}
+        ratio = (
+            np.full(size, settings["ratio"])
+            if "ratio" in settings
+            else draw.beta(settings["alpha"], settings["alpha"], size)
+        )
+        drawn = {
+            "first": draw.permutation(size),
+            "second": draw.permutation(size),
+            "ratio": ratio.astype(np.float32),
+        }
         for key, value in drawn.items():
-            value = torch.from_numpy(value)  # pinned: from pageable memory the copy, and so the CPU, waits for the step before
-            found[f"{part}_{key}"] = value.pin_memory().to(index.device, non_blocking=True) if index.is_cuda else value
+            value = torch.from_numpy(
+                value
+            )  # pinned: from pageable memory the copy, and so the CPU, waits for the step before
+            found[f"{part}_{key}"] = (
+                value.pin_memory().to(index.device, non_blocking=True) if index.is_cuda else value
+            )
     return found
 
 
@@ -78,7 +83,9 @@ class Batch:
 
     def mixed(self, part: str, values: Tensor) -> Tensor:
         """lambda values_j0 + (1-lambda) values_j1, as the numbers of `part` say."""
-        first, second, ratio = (self.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio"))
+        first, second, ratio = (
+            self.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio")
+        )
         ratio = ratio.view(-1, *[1] * (values.dim() - 1))
         return ratio * values[first] + (1 - ratio) * values[second]
 
@@ -106,20 +113,31 @@ def manifold_mixup(model: nn.Module, batch: Batch) -> Tensor:
 def craft(model: nn.Module, batch: Batch) -> Tensor:
     """The adversarial half: untargeted PGD on the un-mixed batch with the net in eval mode, from a random start."""
     settings = batch.settings
-    options = {"epsilon": settings["epsilon"], "step_size": settings["train_step_size"], "steps": [settings["train_steps"]]}
-    return attacks.pgd(models.refold(batch.attacker, model), batch.x, batch.y, start=batch.start, **options)[:, 0]
+    options = {
+        "epsilon": settings["epsilon"],
+        "step_size": settings["train_step_size"],
+        "steps": [settings["train_steps"]],
+    }
+    return attacks.pgd(
+        inference.refold(batch.attacker, model), batch.x, batch.y, start=batch.start, **options
+    )[:, 0]
 
 
 def adversarial(model: nn.Module, batch: Batch) -> Tensor:
     """Adversarial training (Eq. 19; Madry et al., ICLR 2018), clean to adversarial 1:1: two forwards, the adversarial first."""
-    return (F.cross_entropy(model(craft(model, batch)), batch.y) + F.cross_entropy(model(batch.x), batch.y)) / 2
+    return (
+        F.cross_entropy(model(craft(model, batch)), batch.y)
+        + F.cross_entropy(model(batch.x), batch.y)
+    ) / 2
 
 
 def interpolated_adversarial(model: nn.Module, batch: Batch) -> Tensor:
     """Interpolated AT (Lamb et al., 2019): each half mixed by itself, both in one forward, the two losses averaged."""
     halves = {"clean": batch.x, "adversarial": craft(model, batch)}
     images = torch.cat([batch.mixed(part, x) for part, x in halves.items()])
-    return F.cross_entropy(model(images), torch.cat([batch.mixed(part, _targets(batch)) for part in halves]))
+    return F.cross_entropy(
+        model(images), torch.cat([batch.mixed(part, _targets(batch)) for part in halves])
+    )
 
 
 OBJECTIVES: dict[str, Callable[[nn.Module, Batch], Tensor]] = {
@@ -152,12 +170,19 @@ class Trainer:
         self.data: Dataset = splits.train
         channels = self.data.images.shape[1]
         self.device = self.data.images.device
-        self.model = models.build(settings["model"], settings["classes"], channels, rng.key(settings["seed"], "init", settings["name"]))
+        self.model = models.build(
+            settings["model"],
+            settings["classes"],
+            channels,
+            rng.key(settings["seed"], "init", settings["name"]),
+        )
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
         options = {key: settings[key] for key in ("momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings["lr"], **options)
-        self.attacker = models.frozen(self.model, precision) if settings["name"] in ADVERSARIAL else None
-        self.replay = Replay(self.loss_and_gradients, list(self.model.buffers()))
+        self.attacker = (
+            inference.frozen(self.model, precision) if settings["name"] in ADVERSARIAL else None
+        )
+        self.graph = CudaGraph(self.loss_and_gradients, list(self.model.buffers()))
         self.epoch, self.step, self.seconds, self.log = 0, 0, 0.0, []
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)
 
@@ -171,7 +196,9 @@ class Trainer:
         draw = rng.generator(self.settings["seed"], self.settings["name"], "order", self.epoch)
         return torch.from_numpy(draw.permutation(len(self.data))).to(self.device)
 
-    def loss_and_gradients(self, stage: int | None, images: Tensor, labels: Tensor, index: Tensor, **numbers: Tensor) -> tuple[Tensor, ...]:
+    def loss_and_gradients(
+        self, stage: int | None, images: Tensor, labels: Tensor, index: Tensor, **numbers: Tensor
+    ) -> tuple[Tensor, ...]:
         """The objective on a batch of uint8 images and its gradient for each parameter: what is one CUDA graph on a GPU."""
         settings = self.settings
         crop, epoch = numbers.pop("crop"), numbers.pop("epoch")
@@ -179,7 +206,13 @@ class Trainer:
         x = (images.float() / self.data.peak).contiguous(memory_format=torch.channels_last)
         start = None
         if self.attacker is not None:
-            start = attacks.random_start(rng.Draws(settings["seed"], settings["name"], "start"), index, epoch, x.shape[1:], settings["epsilon"])
+            start = attacks.random_start(
+                rng.Draws(settings["seed"], settings["name"], "start"),
+                index,
+                epoch,
+                x.shape[1:],
+                settings["epsilon"],
+            )
         batch = Batch(x, labels, self.data.classes, settings, numbers, start, self.attacker, stage)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -190,31 +223,57 @@ class Trainer:
         """Step `self.step` of epoch `self.epoch`."""
         settings, size = self.settings, self.settings["batch_size"]
         data = self.data.take(order[self.step * size : (self.step + 1) * size])
-        inputs = numbers(settings, data.index, self.epoch, self.step) | {"epoch": torch.full_like(data.index, self.epoch)}
+        inputs = numbers(settings, data.index, self.epoch, self.step) | {
+            "epoch": torch.full_like(data.index, self.epoch)
+        }
         stage = None
         if settings["name"] == "manifold_mixup":
-            stage = int(rng.generator(settings["seed"], "stage", self.epoch, self.step).integers(len(self.model.stages)))
-        loss, *gradients = self.replay(stage, images=data.images, labels=data.labels, index=data.index, **inputs)
+            stage = int(
+                rng.generator(settings["seed"], "stage", self.epoch, self.step).integers(
+                    len(self.model.stages)
+                )
+            )
+        loss, *gradients = self.graph(
+            stage, images=data.images, labels=data.labels, index=data.index, **inputs
+        )
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         progress = (self.epoch + self.step / self.steps_per_epoch) / settings["epochs"]
         for group in self.optimizer.param_groups:
             group["lr"] = rate(settings, progress)
         self.optimizer.step()
-        self.total += loss.double() * len(data)  # stays on the device: a step does not wait for the one before
+        self.total += loss.double() * len(
+            data
+        )  # stays on the device: a step does not wait for the one before
         self.step += 1
 
     def heldout(self, chunk: int, epsilon: float) -> dict:
         """Accuracy on the held-out images, clean and under PGD-10 (epsilon / 4 a step); on ATTACKED of them where training has no attack."""
-        data, frozen = self.splits.heldout, models.frozen(self.model)
+        data, frozen = self.splits.heldout, inference.frozen(self.model)
         clean = _accuracy(frozen, data.pixels(), data.labels, chunk)
         data = data if self.settings["name"] in ADVERSARIAL else data.take(slice(ATTACKED))
         x = data.pixels()
-        start = attacks.random_start(rng.Draws(self.settings["seed"], "held out"), data.index, 0 * data.index, x.shape[1:], epsilon)
+        start = attacks.random_start(
+            rng.Draws(self.settings["seed"], "held out"),
+            data.index,
+            0 * data.index,
+            x.shape[1:],
+            epsilon,
+        )
         options = {"epsilon": epsilon, "step_size": epsilon / 4, "steps": [10]}
-        attacker = models.frozen(self.model, self.precision)
-        examples = models.chunked(lambda x, y, s: attacks.pgd(attacker, x, y, start=s, **options)[:, 0], chunk, x, data.labels, start)
-        return {"heldout_clean": clean, "heldout_pgd10": _accuracy(frozen, examples, data.labels, chunk), "attacked": len(data)}
+        attacker = inference.frozen(self.model, self.precision)
+        examples = inference.chunked(
+            lambda x, y, s: attacks.pgd(attacker, x, y, start=s, **options)[:, 0],
+            chunk,
+            x,
+            data.labels,
+            start,
+        )
+        return {
+            "heldout_clean": clean,
+            "heldout_pgd10": _accuracy(frozen, examples, data.labels, chunk),
+            "attacked": len(data),
+        }
 
     def save(self, path: Path) -> None:
         """Weights, momentum and position as one complete file: what `restore` goes on from."""
@@ -224,34 +283,42 @@ class Trainer:
             state = self.optimizer.state.get(parameter, {})
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{name}"] = state["momentum_buffer"]
-        position = {key: getattr(self, key) for key in ("epoch", "step", "seconds", "log")} | {"total": self.total.item()}
-        artifacts.write_tensors(path, tensors, position)
+        position = {key: getattr(self, key) for key in ("epoch", "step", "seconds", "log")} | {
+            "total": self.total.item()
+        }
+        files.write_tensors(path, tensors, position)
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises StudyError where the file is damaged."""
-        tensors, position = artifacts.read_tensors(path)
-        self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        """Go on from what `save` wrote. Raises UserError where the file is damaged."""
+        tensors, position = files.read_tensors(path)
+        self.model.load_state_dict(
+            {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+        )
         for name, parameter in self.model.named_parameters():
             if f"momentum.{name}" in tensors:
                 buffer = tensors[f"momentum.{name}"].to(self.device)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(memory_format=torch.preserve_format)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(
+                    memory_format=torch.preserve_format
+                )
         self.total.fill_(position.pop("total"))
         for key, value in position.items():
             setattr(self, key, value)
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
-    return (models.probabilities(model, x, chunk).argmax(1) == y).float().mean().item()
-
-
-def line(entry: dict, epochs: int) -> str:
-    """One epoch of a training log, as notebooks print it."""
-    text = f"epoch {entry['epoch']:>3}/{epochs}  loss {entry['loss']:.4f}  held-out clean {100 * entry['heldout_clean']:.1f} %"
-    return text + (f"  PGD-10 {100 * entry['heldout_pgd10']:.1f} %" if "heldout_pgd10" in entry else "")
+    return (inference.probabilities(model, x, chunk).argmax(1) == y).float().mean().item()
 
 
 def train(
-    settings: dict, splits: Splits, state: Path, *, epsilon: float, precision: str, chunk: int, report: Callable[[dict], None]
+    settings: dict,
+    splits: Splits,
+    state: Path,
+    *,
+    epsilon: float,
+    precision: str,
+    chunk: int,
+    report: Callable[[dict], None] = lambda entry: None,
+    tick: Callable[[int], None] = lambda count: None,
 ) -> tuple[dict[str, Tensor], list[dict]]:
     """Weights (the last epoch's, as the paper) and the log, one entry per epoch, of a recipe.
 
@@ -268,36 +335,18 @@ def train(
         order, started = trainer.order(), time.perf_counter()
         while trainer.step < trainer.steps_per_epoch:
             trainer.one_step(order)
-            progress.tick(1, "steps")
+            tick(1)
             if time.perf_counter() - saved > STATE_SECONDS:
                 trainer.seconds += time.perf_counter() - started
                 started = saved = time.perf_counter()
                 trainer.save(state)
-        entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)} | trainer.heldout(chunk, epsilon)
+        entry = {
+            "epoch": trainer.epoch + 1,
+            "loss": trainer.total.item() / len(trainer.data),
+        } | trainer.heldout(chunk, epsilon)
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
         trainer.log.append(entry)
         trainer.epoch, trainer.step, trainer.seconds = trainer.epoch + 1, 0, 0.0
         trainer.total.zero_()
         report(entry)
     return {name: value.detach() for name, value in trainer.model.state_dict().items()}, trainer.log
-
-
-def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
-    """How long `train` would take here, from a few timed steps on a throw-away model: on a CPU of 16 images, which take longer each than those of a
-    batch, and of whole batches only where that is quick."""
-    batch, on_cpu = settings["batch_size"], splits.train.images.device.type == "cpu"
-    for size in (min(16, batch), batch) if on_cpu else (batch,):
-        trainer = Trainer(settings | {"batch_size": size}, splits, precision)
-        order = trainer.order()
-        trainer.one_step(order)
-        trainer.total.item()  # a GPU has done what it was given
-        started, count = time.perf_counter(), 0
-        while count < min(5, trainer.steps_per_epoch) and (count == 0 or time.perf_counter() - started < 2):
-            trainer.step = count % trainer.steps_per_epoch
-            trainer.one_step(order)
-            count += 1
-        trainer.total.item()
-        seconds = (time.perf_counter() - started) / count
-        if seconds > 0.3:
-            break
-    return seconds * trainer.steps_per_epoch * settings["epochs"]

@@ -2,9 +2,8 @@
 
 import functools
 
-from nbval import plugin
-
 from milib.progress import LIVE
+from nbval import plugin
 
 
 def _stays(output: dict) -> bool:

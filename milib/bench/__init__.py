@@ -1,0 +1,1 @@
+"""milib beside other libraries: what each takes on one machine."""

@@ -1,0 +1,27 @@
+"""The report of a run, `python -m milib.report <run>`: notebooks as HTML, index.html and the profile; offline, without scripts."""
+
+import argparse
+import os
+import sys
+
+from milib.errors import UserError
+from milib.report.index import build
+from milib.report.profile import profile
+from milib.study import paths
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: builds everything, prints the profile and where index.html lies; a UserError becomes one line and exit 1."""
+    parser = argparse.ArgumentParser(prog="python -m milib.report", description=__doc__)
+    parser.add_argument("run", help="name of a run: a folder in outputs/")
+    run = parser.parse_args(arguments).run
+    try:
+        folder = paths.outputs_root() / run
+        index = build(folder)
+        print(f"{profile(folder)}\nreport: {os.path.relpath(index)}")
+    except UserError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A run of the study: what is measured, and kept."""

@@ -1,0 +1,267 @@
+"""A run's models: the recipe of each, found where its weights lie, or trained, or resumed."""
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from milib import files, inference, models, training
+from milib.data import Splits
+from milib.errors import UserError
+from milib.study import progress
+from milib.study.device import resolve_device, resolve_precision
+from milib.study.params import Params
+from milib.study.progress import about
+from milib.study.store import Store, lock, provenance
+
+
+def recipe(params: Params, name: str) -> dict:
+    """What decides the weights of a model, and so identifies its checkpoint.
+
+    - params: the run.
+    - name: a name of `training.MODELS`.
+
+    `version` is that of the training code; it is raised by hand when the code's meaning changes.
+    """
+    keep = (
+        "data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size",
+        "schedule", "momentum", "nesterov", "weight_decay", "augment",
+    )  # fmt: skip
+    settings = {key: getattr(params, key) for key in keep}
+    settings |= {"version": training.VERSION, "name": name}
+    settings |= {"epochs": params.epochs_of(name), "lr": params.lr}
+    if name in training.ADVERSARIAL:
+        keys = ("epsilon", "train_steps", "train_step_size")
+        settings |= {key: getattr(params, key) for key in keys}
+    if name == "interpolated_at":
+        settings["lr"] = params.lr_interpolated
+    if name == "matched_mixup":
+        settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
+    elif name not in ("erm", "at"):
+        settings["alpha"] = params.alpha
+    return settings
+
+
+def line(entry: dict, epochs: int) -> str:
+    """One epoch of a training log, as notebooks print it."""
+    clean = f"held-out clean {100 * entry['heldout_clean']:.1f} %"
+    text = f"epoch {entry['epoch']:>3}/{epochs}  loss {entry['loss']:.4f}  {clean}"
+    if "heldout_pgd10" in entry:
+        text += f"  PGD-10 {100 * entry['heldout_pgd10']:.1f} %"
+    return text
+
+
+def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
+    """How long `training.train` would take here, from a few timed steps on a throw-away model.
+
+    - settings: a recipe.
+    - splits: the run's data.
+    - precision: "fp32" or "bf16".
+
+    On a CPU the steps are of 16 images, and of whole batches only where that is quick.
+    """
+    batch, on_cpu = settings["batch_size"], splits.train.images.device.type == "cpu"
+    seconds, steps = 0.0, 0
+    for size in (min(16, batch), batch) if on_cpu else (batch,):
+        trainer = training.Trainer(settings | {"batch_size": size}, splits, precision)
+        steps = trainer.steps_per_epoch * settings["epochs"]
+        order = trainer.order()
+        trainer.one_step(order)
+        trainer.total.item()  # a GPU has done what it was given
+        started, count = time.perf_counter(), 0
+        while count < min(5, trainer.steps_per_epoch) and (
+            count == 0 or time.perf_counter() - started < 2
+        ):
+            trainer.step = count % trainer.steps_per_epoch
+            trainer.one_step(order)
+            count += 1
+        trainer.total.item()
+        seconds = (time.perf_counter() - started) / count
+        if seconds > 0.3:
+            break
+    return seconds * steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    - name: a name of `training.MODELS`.
+    - net: the net itself, in eval mode.
+    - scorer: its frozen copy, in the precision of `device.scoring`: what records are scored with.
+    - attacker: its frozen copy in the run's precision: what attacks go through.
+    - weights: the fingerprint of its weights.
+    - log: one entry per epoch.
+    - settings: its recipe.
+    """
+
+    name: str
+    net: nn.Module
+    scorer: nn.Module
+    attacker: nn.Module
+    weights: str
+    log: list[dict]
+    settings: dict
+
+    def log_lines(self) -> str:
+        """The training log, at most about ten lines of it."""
+        epochs = self.settings["epochs"]
+        every = max(1, epochs // 10)
+        shown = [entry for entry in self.log if entry["epoch"] % every == 0]
+        if self.log[-1]["epoch"] % every:
+            shown.append(self.log[-1])
+        return "\n".join(line(entry, epochs) for entry in shown)
+
+
+class TrainedModels:
+    """The models of a run, each found, trained or resumed once.
+
+    - params: the run.
+    - splits: its data.
+    - store: its files.
+    """
+
+    def __init__(self, params: Params, splits: Splits, store: Store):
+        self.params, self.splits, self.store = params, splits, store
+        self.device = resolve_device(params)
+        self.precision = resolve_precision(params, self.device)
+        self.loaded: dict[str, Model] = {}
+        self._estimates: dict[str, float] = {}
+        self._pass_seconds: dict[str, float] = {}
+
+    def require(self, *names: str) -> None:
+        """Load or train models, saying first what is missing and how long it takes.
+
+        - names: of `training.MODELS`.
+
+        Raises UserError where a CPU would train for more than `max_hours` and `epochs` is above 1.
+        """
+        missing = [name for name in names if self.find(name) is None]
+        if missing:
+            seconds = sum(self.estimate(name) for name in missing)
+            limit = 3600 * self.params.max_hours
+            if self.device.type == "cpu" and self.params.epochs > 1 and seconds > limit:
+                raise UserError(self._too_long(missing, seconds))
+            told = seconds if len(missing) > 1 else 0  # one model announces itself
+            what = f"training {', '.join(missing)}"
+            with progress.stage(what, len(missing), told, "models"):
+                for name in missing:
+                    self.get(name)
+                    progress.tick(1, "models")
+        for name in names:
+            self.get(name)
+
+    def get(self, name: str) -> Model:
+        """A model, loaded from its checkpoint, or trained where there is none."""
+        if name not in self.loaded:
+            self.loaded[name] = self._load(name)
+        return self.loaded[name]
+
+    def find(self, name: str) -> Path | None:
+        """Where a model's weights lie; None where they do not exist yet."""
+        return self.store.find_checkpoint(name, recipe(self.params, name))
+
+    def state_path(self, name: str) -> Path:
+        """Where an unfinished training lies."""
+        path = self.store.checkpoint_path(name, recipe(self.params, name))
+        return self.store.folder / "state" / path.name
+
+    def estimate(self, name: str) -> float:
+        """Seconds that training a model takes here, less what was done already."""
+        if name not in self._estimates:
+            whole = estimate_seconds(recipe(self.params, name), self.splits, self.precision)
+            done, steps = self._steps(name)
+            self._estimates[name] = whole * (1 - done / steps)
+        return self._estimates[name]
+
+    def pass_seconds(self, name: str) -> float:
+        """Seconds of one image's forward pass through a model here: the best of three chunks."""
+        if name not in self._pass_seconds:
+            chunk, model, taken = self.params.chunk, self.get(name).scorer, []
+            x = self.splits.test.pixels(slice(1)).expand(chunk, -1, -1, -1)
+            with progress.stage("timing", 0, 0, "chunks"):
+                for _ in range(3):
+                    started = time.perf_counter()
+                    inference.probabilities(model, x, chunk).cpu()
+                    taken.append(time.perf_counter() - started)
+            self._pass_seconds[name] = min(taken) / chunk
+        return self._pass_seconds[name]
+
+    def _steps(self, name: str) -> tuple[int, int]:
+        """The training steps of a model that were taken already, and all of them."""
+        settings, state = recipe(self.params, name), self.state_path(name)
+        shipped = files.read_parts(self.store.reference / "state" / state.name)
+        if shipped and not state.exists():  # go on where another machine stopped
+            files.write_atomic(state, shipped)
+        each = math.ceil(len(self.splits.train) / settings["batch_size"])
+        position = {"epoch": 0, "step": 0}
+        if state.exists():
+            position = files.read_tensors(state)[1]
+        return position["epoch"] * each + position["step"], settings["epochs"] * each
+
+    def _too_long(self, missing: list[str], seconds: float) -> str:
+        run = self.params.run
+        one_epoch = sum(
+            self.estimate(name) / recipe(self.params, name)["epochs"] for name in missing
+        )
+        command = f"python -m milib.study.train {run} {' '.join(missing)}"
+        return (
+            f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or "
+            f"outputs/reference/{run}; training on this CPU takes {about(seconds)}: "
+            f"run it on a machine with CUDA, or here with `{command}` or "
+            f"`-p max_hours {math.ceil(seconds / 3600) + 1}` "
+            f"(or `-p epochs 1` to try: {about(one_epoch)})"
+        )
+
+    def _load(self, name: str) -> Model:
+        settings = recipe(self.params, name)
+        with lock(self.store.folder / "locks" / name):
+            path = self.find(name)
+            if path is None:
+                path = self._train(name)
+            else:
+                self.store.note("checkpoint", path.name, 0.0, True)
+        weights, about_them = files.read_tensors(path)
+        channels = self.splits.train.images.shape[1]
+        net = models.build(settings["model"], settings["classes"], channels, 0)
+        wanted = net.state_dict()
+        net.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()})
+        net = net.to(self.device).eval()
+        return Model(
+            name=name,
+            net=net,
+            scorer=inference.frozen(net),
+            attacker=inference.frozen(net, self.precision),
+            weights=files.tensors_digest(weights),
+            log=about_them["log"],
+            settings=settings,
+        )
+
+    def _train(self, name: str) -> Path:
+        settings = recipe(self.params, name)
+        path, state = self.store.checkpoint_path(name, settings), self.state_path(name)
+        seconds, (done, steps) = self.estimate(name), self._steps(name)
+
+        def report(entry: dict) -> None:
+            if seconds > progress.LONG:
+                progress.live(f"{name}: {line(entry, settings['epochs'])}")
+
+        options = {"epsilon": self.params.epsilon, "precision": self.precision}
+        options |= {"chunk": self.params.chunk, "report": report}
+        options |= {"tick": lambda count: progress.tick(count, "steps")}
+        stage = progress.stage(f"training {name}", steps, seconds, "steps", done)
+        with torch.random.fork_rng(devices=[]), stage:
+            weights, log = training.train(settings, self.splits, state, **options)
+        header = settings | {"heldout_epsilon": self.params.epsilon}
+        header |= {"precision": self.precision, "made": provenance(self.device)}
+        text = "".join(json.dumps(entry) + "\n" for entry in [header, *log])
+        files.write_atomic(path.with_suffix(".jsonl"), text.encode())
+        untimed = [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]
+        files.write_tensors(path, weights, {"recipe": settings, "log": untimed})
+        state.unlink(missing_ok=True)
+        self.store.note("checkpoint", path.name, sum(e["seconds"] for e in log), False)
+        return path

@@ -1,0 +1,51 @@
+"""Pictures that follow a slider: drawn in full once, then only what moves."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import PIL.Image
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from milib.views.figures import LOOK
+
+DOTS = 72
+"""Resolution of the pictures, dots per inch."""
+
+
+class Canvas:
+    """Axes by name (`layout` as subplot_mosaic reads it) that are drawn once; at each picture only the moving artists are drawn anew.
+
+    Axes and their labels take ten times as long as what moves in them.
+    """
+
+    def __init__(
+        self, width: float, height: float, layout: str, margins: tuple[float, ...], **options
+    ):
+        with plt.rc_context(LOOK):
+            figure = Figure(figsize=(width, height), layout="none", dpi=DOTS)
+            self.axes = figure.subplot_mosaic(layout, **options)
+        figure.subplots_adjust(*margins)
+        self.agg, self.moving, self.still = FigureCanvasAgg(figure), [], None
+
+    def moves(self, *artists: Artist) -> None:
+        """Artists that may look different in the next picture."""
+        for artist in artists:
+            artist.set_animated(True)
+        self.moving += artists
+
+    def png(self) -> bytes:
+        """The picture as it stands."""
+        if self.still is None:
+            self.agg.draw()
+            self.still = self.agg.copy_from_bbox(self.agg.figure.bbox)
+        self.agg.restore_region(self.still)
+        for artist in self.moving:
+            self.agg.figure.draw_artist(artist)
+        content = io.BytesIO()
+        PIL.Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB").save(
+            content, "png", compress_level=1
+        )
+        return content.getvalue()

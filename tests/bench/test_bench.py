@@ -1,0 +1,118 @@
+"""The benchmark's arithmetic, and that the peers do the same work: what they are timed at must be the same attack and the same inference."""
+
+import json
+
+import pytest
+import torch
+
+from milib import attacks, defenses, inference, models, rng
+from milib.bench import __main__ as bench_main
+from milib.bench import contenders, peers, turns
+from milib.data import Dataset
+
+EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 4
+
+
+def test_a_ratio_is_that_of_one_round():
+    row = turns.ratio([1.0, 2.0, 30.0], [2.0, 2.0, 10.0])
+    assert (row["ratio"], row["least"], row["most"]) == (1.0, 0.5, 3.0)
+    assert turns.ratio("not installed", [1.0]) == {"why": "not installed"}
+    assert turns.ratio([1.0], "no compiler") == {"why": "no compiler"}
+
+
+def test_every_row_compares_contenders_that_take_turns():
+    groups = bench_main.groups()
+    names = [name for group in groups for name in group]
+    assert len(names) == len(set(names))
+    assert set(names) == set(contenders.CONTENDERS)
+    for _, ours, theirs, *_ in bench_main.ROWS:
+        assert any(ours in group and theirs in group for group in groups)
+
+
+def test_limits_depend_on_the_instruction_set():
+    row = next(row for row in bench_main.ROWS if row[0] == "PGD step / plain loop")
+    assert [
+        bench_main.limit_of(row[3], capability) for capability in ("AVX512 bf16", "AVX2", "DEFAULT")
+    ] == [0.70, 0.80, 0.80]
+    assert bench_main.limit_of(1.05, "AVX2") == 1.05
+
+
+def test_committed_benchmarks_hold_what_the_table_prints(root):
+    found = sorted((root / "outputs" / "reference" / "bench").glob("*.json"))
+    assert found
+    compared = {what: (ours, theirs) for what, ours, theirs, *_ in bench_main.ROWS}
+    for path in found:
+        result = json.loads(path.read_text())
+        printed = bench_main.text(result)
+        for row in result["rows"]:
+            assert row["what"] in printed
+            if "ratio" in row:
+                assert row["least"] <= row["ratio"] <= row["most"]
+                ours, theirs = compared[row["what"]]
+                assert turns.ratio(result["times"][ours], result["times"][theirs])[
+                    "ratio"
+                ] == pytest.approx(row["ratio"])
+
+
+@pytest.fixture(scope="module")
+def points(splits):
+    data = splits.test.take(slice(40))
+    return data.pixels(), data.labels
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # foolbox imports a name that scipy is about to drop
+@pytest.mark.parametrize("name", ["plain loop", "foolbox"])
+def test_peers_run_the_same_attack(trained, points, name):
+    net, (x, y) = trained("interpolated_at"), points
+    ours = attacks.pgd(
+        inference.frozen(net), x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=[STEPS]
+    )[:, 0]
+    theirs = peers.ATTACKS[name](net, EPSILON, STEP_SIZE, STEPS)(x, y).detach()
+    assert (ours - x).abs().max() > EPSILON / 2
+    assert (net(ours).argmax(1) == net(theirs).argmax(1)).float().mean() >= 0.95
+    assert (ours - theirs).abs().mean() < 1e-3
+
+
+def test_algorithm_1_is_mi_ol(trained, points, pool):
+    net, x = inference.frozen(trained("mixup")), points[0][:10]
+    loop = peers.algorithm1(net, pool, 0.5, 300, x)
+    ours = defenses.MixupInference(net, pool, "ol", 0.5, draws=300).probabilities(
+        x, rng.Draws("loop")
+    )
+    torch.testing.assert_close(loop.sum(1), torch.ones(10))
+    assert (loop - ours).abs().max() < 0.1  # the Monte Carlo error of 300 draws
+
+
+def test_the_usual_training_learns_and_its_attack_stays_in_the_ball(trained, splits, points):
+    x, y = points
+    net = models.build("small", 10, 1, 0)
+    attack = peers.wasteful_pgd(net, EPSILON, STEP_SIZE, STEPS)
+    examples = attack(x, y)
+    assert (examples - x).abs().max() <= EPSILON + 1e-6
+    assert examples.min() >= 0 and examples.max() <= 1
+    step = peers.training_loop(net, iter([(x, y)] * 30), attack)
+    before = torch.nn.functional.cross_entropy(net.eval()(x), y)
+    for _ in range(30):
+        step()
+    assert torch.nn.functional.cross_entropy(net.eval()(x), y) < before - 0.3
+
+
+def test_the_loader_gives_cropped_images_with_their_labels():
+    images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 3, 32, 32) * 30 + 10
+    data = Dataset(images, torch.arange(8), torch.arange(8), 8, 255)
+    batches = peers.loader(data, 4, 0)
+    for _ in range(3):  # past the end of an epoch
+        x, y = next(batches)
+        assert x.shape == (4, 3, 32, 32)
+        torch.testing.assert_close(x.amax((1, 2, 3)), (y * 30 + 10) / 255)
+
+
+@pytest.mark.parametrize("given", [["point", "20"], ["points", "x"]])
+def test_a_mistaken_size_is_named(given, capsys):
+    with pytest.raises(SystemExit):
+        bench_main.main(["-p", *given])
+    assert (
+        f"-p {' '.join(given)}: the sizes are points (int), steps (int)" in capsys.readouterr().err
+    )

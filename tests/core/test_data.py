@@ -1,0 +1,172 @@
+"""Data sets, their splits, augmentation, and the sample pool p_s."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from sklearn.datasets import load_digits
+
+from milib import data
+from milib.errors import UserError
+
+
+def load(name="digits", root=Path(), **changes):
+    sizes = {"classes": 10, "n_train": 0, "n_heldout": 200} | changes
+    return data.load(name, **sizes, root=root, device=torch.device("cpu"))
+
+
+def test_digits_are_split_into_disjoint_parts_of_the_real_images(splits):
+    parts = (splits.train, splits.heldout, splits.test)
+    assert [len(part) for part in parts] == [1797 - 397 - 200, 200, 397]
+    source = load_digits()
+    expected = sorted(
+        (image.astype(np.uint8).tobytes(), label)
+        for image, label in zip(source.images, source.target, strict=True)
+    )
+    assert (
+        sorted(
+            (image.numpy().tobytes(), label)
+            for part in parts
+            for image, label in zip(part.images, part.labels.tolist(), strict=True)
+        )
+        == expected
+    )
+    for part in parts:
+        assert part.peak == 16
+        assert torch.bincount(part.labels, minlength=10).min() > 0.05 * len(
+            part
+        )  # no part lacks a class
+        assert (part.pixels().min(), part.pixels().max()) == (0, 1)
+    assert not set(splits.train.index.tolist()) & set(splits.heldout.index.tolist())
+
+
+def test_the_split_is_always_the_same(splits):
+    other = load()
+    for name in ("train", "heldout", "test"):
+        assert torch.equal(getattr(other, name).images, getattr(splits, name).images)
+    fewer = load(n_train=100, n_heldout=50)
+    assert (len(fewer.train), len(fewer.heldout)) == (100, 50)
+    assert set(fewer.heldout.index.tolist()) <= set(
+        splits.heldout.index.tolist()
+    )  # never moves to training as it shrinks
+    assert not set(fewer.train.index.tolist()) & set(fewer.heldout.index.tolist())
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_generated_data_have_cifars_shape_and_can_be_learnt(classes):
+    made, again = (load("generated", classes=classes, n_heldout=100) for _ in range(2))
+    assert made.train.images.shape == (1900, 3, 32, 32)
+    assert made.train.images.dtype == torch.uint8
+    assert (len(made.heldout), len(made.test), made.train.peak) == (100, 1000, 255)
+    assert torch.equal(made.train.images, again.train.images)
+    means = torch.stack(
+        [made.train.pixels(made.train.labels == k).mean(0) for k in range(classes)]
+    ).flatten(1)
+    nearest = torch.cdist(made.test.pixels().flatten(1), means).argmin(1)
+    assert (nearest == made.test.labels).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": 7}, ["classes", "7", "10"]),
+        ({"n_heldout": 1395}, ["n_heldout", "1395", "1390"]),
+        ({"n_train": 1201}, ["n_train", "1201", "1200"]),
+    ],
+)
+def test_sizes_that_the_data_cannot_give_are_refused_in_one_line(changes, words):
+    with pytest.raises(UserError) as error:
+        load(**changes)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words)
+
+
+# CIFAR
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
+)
+def test_absent_cifar_says_in_one_line_what_to_put_where(tmp_path, monkeypatch, name, folder):
+    def offline(self):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", offline)
+    with pytest.raises(UserError) as error:
+        load(name, tmp_path)
+    assert "\n" not in str(error.value)
+    assert all(
+        word in str(error.value) for word in [folder, str(tmp_path), "MILIB_DATA", "data_root"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_through_torchvision(cifar_root, name, classes):
+    splits = load(name, cifar_root, classes=classes, n_heldout=1000)
+    source = getattr(torchvision.datasets, name.upper())(cifar_root, train=False)
+    assert (len(splits.train), len(splits.heldout), len(splits.test)) == (49_000, 1000, 10_000)
+    assert not set(splits.train.index.tolist()) & set(splits.heldout.index.tolist())
+    assert splits.test.labels.tolist() == source.targets
+    assert torch.equal(splits.test.images, torch.from_numpy(source.data).permute(0, 3, 1, 2))
+    assert data.SamplePool(splits.train).sizes.min() > 0.9 * 49_000 / classes
+
+
+# Augmentation
+
+
+def test_augment_is_a_padded_crop_and_a_flip_as_the_uniform_numbers_say():
+    image = torch.arange(1, 2 * 32 * 32 + 1).remainder(251).add(1).view(2, 32, 32).to(torch.uint8)
+    count = 1200
+    uniform = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
+    images = image.expand(count, -1, -1, -1)
+    found = data.augment(images, uniform)
+    candidates = {}
+    for flip in (False, True):
+        padded = np.pad(image.numpy(), ((0, 0), (4, 4), (4, 4)))
+        for top in range(9):
+            for left in range(9):
+                crop = padded[:, top : top + 32, left : left + 32]
+                candidates[crop[:, :, ::-1].tobytes() if flip else crop.tobytes()] = (
+                    top,
+                    left,
+                    flip,
+                )
+    assert len(candidates) == 162
+    seen = np.array([candidates[crop.numpy().tobytes()] for crop in found])
+    for choices, column in zip((9, 9, 2), seen.T, strict=True):
+        assert chisquare(np.bincount(column, minlength=choices)).pvalue > 1e-3
+    assert torch.equal(
+        data.augment(images[:5], uniform[100:105]), found[100:105]
+    )  # not of the batch
+
+
+# The sample pool
+
+
+def test_pool_positions_are_of_the_class_and_uniform_within_it(pool, splits):
+    assert pool.sizes.sum() == len(splits.train)
+    for label in range(10):
+        size = int((splits.train.labels == label).sum())
+        v = (torch.arange(20 * size) + 0.5) / (20 * size)
+        position = pool.position(torch.full((20 * size,), label), v)
+        assert (pool.data.labels[position] == label).all()
+        counts = torch.bincount(position)
+        assert counts[counts > 0].tolist() == [20] * size
+
+
+@given(label=st.integers(0, 9), v=st.floats(0, 1, width=32, exclude_max=True))
+def test_pool_draws_are_clean_pixels_of_the_class(pool, splits, label, v):
+    image = pool.draw(torch.tensor([label]), torch.tensor([v]), torch.zeros(1, 3))[0]
+    assert (splits.train.pixels(splits.train.labels == label) == image).flatten(1).all(1).any()
+
+
+def test_a_pool_without_a_class_is_refused(splits):
+    with pytest.raises(UserError, match=r"class 4.*n_train"):
+        data.SamplePool(splits.train.take(splits.train.labels != 4))

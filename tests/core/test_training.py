@@ -1,0 +1,238 @@
+"""The objectives, what identifies a training, and that it resumes and repeats exactly."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from milib import attacks, inference, models, rng, training
+
+
+class Interruption(Exception):  # noqa: N818
+    """What stops a training in its middle."""
+
+
+@pytest.fixture(scope="module")
+def few(splits):
+    """300 training and 50 held-out digits: five steps of 64 an epoch, the last a short one."""
+    return dataclasses.replace(
+        splits, train=splits.train.take(slice(300)), heldout=splits.heldout.take(slice(50))
+    )
+
+
+@pytest.fixture(scope="module")
+def short(recipe):
+    """short(name): a training of three epochs."""
+
+    def make(name: str) -> dict:
+        found = recipe(name, epochs=3)
+        return found | ({"train_steps": 3} if name in training.ADVERSARIAL else {})
+
+    return make
+
+
+def train(settings, splits, state):
+    return training.train(
+        settings, splits, state, epsilon=0.1, precision="fp32", chunk=50, report=lambda entry: None
+    )
+
+
+def batch(settings, data, step=(0, 0), count=64) -> training.Batch:
+    data = data.take(slice(count))
+    numbers = training.numbers(settings, data.index, *step)
+    start = attacks.random_start(
+        rng.Draws(settings["seed"], settings["name"], "start"),
+        data.index,
+        0 * data.index + step[0],
+        data.images.shape[1:],
+        0.1,
+    )
+    attacker = inference.frozen(models.build("small", 10, 1, 0))
+    return training.Batch(
+        data.pixels(), data.labels, data.classes, settings, numbers, start, attacker
+    )
+
+
+def mixing(step: training.Batch, part: str) -> list[torch.Tensor]:
+    """Two permutations and the mixup ratios of a part of a step."""
+    return [step.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio")]
+
+
+# Objectives
+
+
+@pytest.mark.parametrize("name", training.MODELS)
+def test_every_objective_learns(short, few, tmp_path, name):
+    weights, log = train(short(name), few, tmp_path / "state")
+    assert [entry["epoch"] for entry in log] == list(range(1, short(name)["epochs"] + 1))
+    assert log[-1]["loss"] < log[0]["loss"] - 0.02
+    assert all(0 <= entry["heldout_pgd10"] <= entry["heldout_clean"] for entry in log)
+    assert all(
+        torch.isfinite(value).all() for value in weights.values() if value.is_floating_point()
+    )
+
+
+@pytest.mark.parametrize(("name", "attacked"), [("erm", 20), ("at", 50)])
+def test_held_out_images_are_attacked_after_every_epoch(short, few, monkeypatch, name, attacked):
+    monkeypatch.setattr(training, "ATTACKED", 20)
+    trainer, epsilon = training.Trainer(short(name), few, "fp32"), 0.1
+    seen = few.heldout.take(slice(attacked))
+    start = attacks.random_start(
+        rng.Draws(trainer.settings["seed"], "held out"),
+        seen.index,
+        0 * seen.index,
+        seen.pixels().shape[1:],
+        epsilon,
+    )
+    net = trainer.model.eval()
+    with torch.no_grad():
+        clean = (net(few.heldout.pixels()).argmax(1) == few.heldout.labels).float().mean().item()
+    x = attacks.pgd(
+        net,
+        seen.pixels(),
+        seen.labels,
+        epsilon=epsilon,
+        step_size=epsilon / 4,
+        steps=[10],
+        start=start,
+    )[:, 0]
+    robust = (net(x).argmax(1) == seen.labels).float().mean().item()
+    found = trainer.heldout(50, epsilon)
+    assert found == {
+        "heldout_clean": pytest.approx(clean),
+        "heldout_pgd10": pytest.approx(robust),
+        "attacked": attacked,
+    }
+
+
+@pytest.mark.parametrize("name", ["mixup", "matched_mixup"])
+def test_mixup_targets_and_ratios(short, few, name):
+    step = batch(short(name), few.train)
+    first, second, ratio = mixing(step, "mix")
+    assert ratio.shape == (64,)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(64))
+    if name == "matched_mixup":
+        assert (ratio == 0.5).all()  # MI-OL's ratio in digits.yaml
+    else:
+        assert len(ratio.unique()) == 64  # one lambda per example
+        many = torch.cat(
+            [mixing(batch(short(name), few.train, (0, k)), "mix")[2] for k in range(100)]
+        )
+        assert torch.histc(many, 8, 0, 1).sub(800).abs().max() < 130  # Beta(1, 1)
+    net = models.build("small", 10, 1, 0)
+    lam = ratio.view(-1, 1, 1, 1)
+    log = net(lam * step.x[first] + (1 - lam) * step.x[second]).log_softmax(1)
+    rows = torch.arange(64)
+    expected = -(ratio * log[rows, step.y[first]] + (1 - ratio) * log[rows, step.y[second]]).mean()
+    torch.testing.assert_close(training.mixup(net, step), expected)
+
+
+def test_mixing_differs_between_steps_parts_and_models(short, few):
+    settings = short("mixup")
+    draws = [
+        mixing(batch(settings, few.train, step), part)
+        for step, part in (((0, 0), "mix"), ((0, 1), "mix"), ((1, 0), "mix"))
+    ]
+    draws.append(mixing(batch(short("long_mixup"), few.train), "mix"))
+    draws += [
+        mixing(batch(short("interpolated_at"), few.train), part)
+        for part in ("clean", "adversarial")
+    ]
+    assert len({tuple(first.tolist()) for first, _, _ in draws}) == len(draws)
+    assert not torch.equal(draws[0][0], draws[0][1])
+
+
+def test_crafting_happens_in_eval_mode_on_the_unmixed_batch(short, few):
+    step, net = batch(short("interpolated_at"), few.train), models.build("small", 10, 1, 0).train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    x = training.craft(net, step)
+    assert net.training
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+    expected = attacks.pgd(
+        inference.frozen(net),
+        step.x,
+        step.y,
+        epsilon=0.1,
+        step_size=0.025,
+        steps=[3],
+        start=step.start,
+    )[:, 0]
+    assert torch.equal(x, expected)
+    assert not torch.equal(
+        training.craft(net, batch(step.settings, few.train, (1, 0))), x
+    )  # another start each epoch
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("interpolated_at", [128]), ("at", [64, 64]), ("mixup", [64])]
+)
+def test_forwards_of_a_step(short, few, name, sizes):
+    step, seen = batch(short(name), few.train), []
+    net = models.build("small", 10, 1, 0).train()
+    crafted = training.craft(net, step) if name in training.ADVERSARIAL else None
+
+    def note(module, inputs):
+        if module.training:
+            seen.append(inputs[0])
+
+    net.register_forward_pre_hook(note)
+    training.OBJECTIVES[name](net, step)
+    assert [len(x) for x in seen] == sizes
+    if name == "at":  # the adversarial half first
+        assert torch.equal(seen[0], crafted)
+        assert torch.equal(seen[1], step.x)
+    if name == "interpolated_at":  # each half mixed by itself
+        for half, x, part in zip(
+            seen[0].chunk(2), (step.x, crafted), ("clean", "adversarial"), strict=True
+        ):
+            first, second, ratio = mixing(step, part)
+            ratio = ratio.view(-1, 1, 1, 1)
+            torch.testing.assert_close(half, ratio * x[first] + (1 - ratio) * x[second])
+
+
+def test_schedules():
+    step = {"schedule": "step", "lr": 0.3}
+    rates = [training.rate(step, progress) for progress in (0, 0.499, 0.5, 0.749, 0.75, 0.999)]
+    assert rates == pytest.approx([0.3, 0.3, 0.03, 0.03, 0.003, 0.003])
+    cycle = [training.rate({"schedule": "onecycle", "lr": 0.3}, k / 1000) for k in range(1000)]
+    assert max(cycle) == pytest.approx(0.3)
+    assert cycle.index(max(cycle)) == 200
+    assert min(cycle[0], cycle[-1]) < 0.02
+
+
+# Resuming and repeating
+
+
+@pytest.mark.parametrize("name", ["erm", "manifold_mixup", "interpolated_at"])
+def test_an_interrupted_training_resumes_to_the_same_bits(short, few, tmp_path, monkeypatch, name):
+    settings, state, one_step, calls = (
+        short(name),
+        tmp_path / "state.safetensors",
+        training.Trainer.one_step,
+        [],
+    )
+    expected, log = train(settings, few, tmp_path / "unused")
+
+    def stops(trainer, order):
+        if len(calls) == 7:  # in the middle of the second epoch
+            raise Interruption
+        calls.append(trainer.step)
+        one_step(trainer, order)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "STATE_SECONDS", 0)
+        patch.setattr(training.Trainer, "one_step", stops)
+        with pytest.raises(Interruption):
+            train(settings, few, state)
+    monkeypatch.setattr(
+        training.Trainer,
+        "one_step",
+        lambda trainer, order: (calls.append(trainer.step), one_step(trainer, order)),
+    )
+    found, resumed = train(settings, few, state)
+    assert calls == [0, 1, 2, 3, 4] * 3  # no step twice, none left out
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed] == [
+        {k: v for k, v in entry.items() if k != "seconds"} for entry in log
+    ]

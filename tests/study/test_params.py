@@ -1,0 +1,284 @@
+"""Parameter files and overrides: what is accepted, and that whatever is not ends in one line that says what to do."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import IPython
+import pytest
+import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from milib import training
+from milib.errors import UserError
+from milib.study import notebook as notebook_cell
+from milib.study import params, paths
+
+FOLDER = paths.project_root() / "params"
+RUNS = sorted(
+    path.stem
+    for path in FOLDER.glob("*.yaml")
+    if isinstance(yaml.safe_load(path.read_text()), dict)
+)
+KEYS = [f.name for f in dataclasses.fields(params.Params)]
+RANGES = {
+    f.name: (f.metadata["low"], f.metadata["high"])
+    for f in dataclasses.fields(params.Params)
+    if f.metadata["low"] is not None
+}
+MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
+ROW = {"model": "mixup", "defense": "mi_ol", "ratio": 0.5}
+
+
+def refusal(**values) -> str:
+    """The one line with which a run of these values is refused."""
+    with pytest.raises(UserError) as error:
+        params.build({"run": "mine"} | values)
+    assert "\n" not in str(error.value)
+    assert "'mine'" in str(error.value)
+    return str(error.value)
+
+
+# Files
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_file_in_params_is_a_whole_run(run):
+    loaded = params.load(FOLDER / f"{run}.yaml")
+    assert loaded.run == run
+    assert set(yaml.safe_load((FOLDER / f"{run}.yaml").read_text())) == set(KEYS)
+    assert min(map(loaded.epochs_of, training.MODELS)) >= 1
+    assert loaded.row("mixup", "mi_ol")["ratio"] > 0
+    assert loaded.row("interpolated_at", "mi_ol")["ratio"] > 0
+    for name in ("gaussian_noise", "rotation", "xie", "guo", "mi_pl", "mi_ol", "mi_combined"):
+        assert len(loaded.grids[name]) >= 7
+
+
+def test_digits_is_among_them():
+    assert "digits" in RUNS
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [("a: [", "YAML"), ("- 1", "key: value"), (None, "does not exist")]
+)
+def test_a_file_that_is_none_is_refused(tmp_path, content, word):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=word) as error:
+        params.load(path)
+    assert "\n" not in str(error.value)
+
+
+# Keys and values
+
+
+@given(st.sampled_from(KEYS), st.data())
+def test_a_misspelt_key_names_run_key_and_nearest(name, data):
+    position = data.draw(st.integers(0, len(name) - 1))
+    wrong = name[:position] + "z" + name[position + 1 :]
+    assume(wrong not in KEYS)
+    line = refusal(**{wrong: 1})
+    assert f"'{wrong}'" in line
+    near = line.rsplit("'", 2)[1]
+    assert near in KEYS
+    assert near == name or len(name) < 6  # short names have nearer neighbours
+
+
+@given(st.sampled_from(sorted(RANGES)), st.booleans(), st.data())
+def test_a_value_out_of_range_names_key_value_and_range(name, above, data):
+    low, high = RANGES[name]
+    wrong = data.draw(
+        st.integers(int(high) + 1, int(high) + 10**9)
+        if above
+        else st.integers(-(10**9), -2 if low <= 0 else 0)
+    )
+    kind = next(f.type for f in dataclasses.fields(params.Params) if f.name == name)
+    value = (
+        wrong
+        if kind in (int, float)
+        else [wrong]
+        if kind in (list[int], list[float])
+        else [[wrong, wrong]]
+    )
+    line = refusal(**{name: value})
+    assert f"{name} is {wrong}" in line
+    assert f"between {low} and {high}" in line
+
+
+@pytest.mark.parametrize(
+    "name", [f.name for f in dataclasses.fields(params.Params) if f.metadata["choices"]]
+)
+def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
+    choices = next(
+        f.metadata["choices"] for f in dataclasses.fields(params.Params) if f.name == name
+    )
+    line = refusal(**{name: choices[0] + "x"})
+    assert all(choice in line for choice in choices)
+    assert line.endswith(f"nearest: '{choices[0]}'")
+
+
+def test_a_truth_may_be_text_as_papermill_passes_it():
+    assert params.build({"nesterov": "true"}).nesterov is True
+    assert params.build({"nesterov": "false"}).nesterov is False
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("8/255", 8 / 255), ("0.25", 0.25), (1, 1.0), ("1e-3", 0.001)]
+)
+def test_numbers_may_be_fractions_or_text(written, value):
+    found = params.build(
+        {"epsilon": written, "fig2_ratios": [written], "grids": MI | {"gaussian_noise": [written]}}
+    )
+    assert (found.epsilon, found.fig2_ratios, found.grids) == (
+        value,
+        (value,),
+        MI | {"gaussian_noise": [value]},
+    )
+    assert isinstance(found.epsilon, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("epsilon", "small", "a number"),
+        ("epsilon", "1/0", "a number"),
+        ("epsilon", float("nan"), "a number"),
+        ("epsilon", None, "a number"),
+        ("epsilon", True, "a number"),
+        ("epsilon", [0.1], "a number"),
+        ("epochs", 2.5, "a whole number"),
+        ("epochs", "3/2", "a whole number"),
+        ("nesterov", 1, "true or false"),
+        ("nesterov", "maybe", "true or false"),
+        ("device", 3, "a word"),
+        ("steps", 10, "a list"),
+        ("steps", [], "a list"),
+        ("steps", [10, "x"], "a number"),
+        ("grids", [6, 8], "a table"),
+        ("grids", "{mi_ol", "a table"),
+        ("steps", "[10", "a list"),
+        ("rows", ROW, "a list"),
+        ("rows", ["mixup"], "a table"),
+    ],
+)
+def test_values_of_another_type_are_refused(name, value, hint):
+    line = refusal(**{name: value})
+    assert f"{name} is" in line
+    assert f"write {hint}" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "mixupp"}, ["unknown model 'mixupp'", "'mixup'"]),
+        ({"defense": "mi_oll"}, ["unknown defense 'mi_oll'", "'mi_ol'"]),
+        ({"rati": 0.5}, ["rows[1]", "'rati'", "'ratio'"]),
+        ({"model": None}, ["unknown model 'None'"]),
+        ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0 and 1"]),
+        ({"ratio": [0.6, 0.4]}, ["rows[1]: ratio is [0.6, 0.4]", "[least, most]"]),
+        ({"ratio": [0.4, 0.5, 0.6]}, ["rows[1]: ratio", "[least, most]"]),
+        ({"defense": "xie"}, ["rows[1]", "'ratio'", "'sizes'"]),
+    ],
+)
+def test_rows_are_checked(change, words):
+    line = refusal(rows=[ROW, ROW | change])
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize(
+    ("grids", "words"),
+    [
+        ({"mi_oll": [0.5]}, ["unknown defense in grids 'mi_oll'", "'mi_ol'"]),
+        ({"none": [0.5]}, ["unknown defense in grids 'none'"]),
+        ({"mi_ol": 0.5}, ["grids: mi_ol is 0.5", "a list"]),
+        ({"mi_ol": []}, ["grids: mi_ol is []", "a list"]),
+        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2.0", "between 0 and 1"]),
+        ({"mi_combined": [-2]}, ["grids: mi_combined is -2.0", "between -1 and 1"]),
+        ({"gaussian_noise": [[0.1, 0.2]]}, ["grids: gaussian_noise is [0.1, 0.2]", "a number"]),
+        ({"gaussian_noise": [0.1]}, ["grids lacks mi_pl", "the whole table"]),
+        ({"xie": [6, 8]}, ["grids: xie is 6", "a list"]),
+        ({"xie": [[8, 6]]}, ["grids: xie is [8, 6]", "[least, most]"]),
+        ({"xie": [[6, 33]]}, ["grids: xie is 33", "between 1 and 32"]),
+    ],
+)
+def test_grids_are_checked(grids, words):
+    assert params.build({"grids": "{mi_pl: [0.5], mi_ol: [0.4], xie: [[6, 8]]}"}).grids == {
+        "mi_pl": [0.5],
+        "mi_ol": [0.4],
+        "xie": [[6, 8]],
+    }
+    line = refusal(grids=grids)
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize("name", ["model", "defense", "ratio"])
+def test_rows_must_be_whole(name):
+    assert f"lacks '{name}'" in refusal(
+        rows=[{key: value for key, value in ROW.items() if key != name}]
+    )
+
+
+def test_a_row_is_found_by_model_and_defense_at_a_fixed_ratio(run):
+    rows = [ROW | {"ratio": ["0.4", "3/5"]}, ROW, ROW | {"ratio": 0.7}]
+    found = params.build({"run": "mine", "rows": rows})
+    assert found.row("mixup", "mi_ol") == ROW
+    assert found.rows[0]["ratio"] == [0.4, 0.6]
+    with pytest.raises(UserError, match=r"'mine'.*erm.*guo"):
+        found.row("erm", "guo")
+
+
+def test_a_run_is_frozen_and_overrides_win(run):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.seed = 1
+    assert params.load(FOLDER / "digits.yaml", {"seed": 3, "epochs": "7"}).epochs == 7
+    assert params.build({"seed": 3}) == params.load(FOLDER / "digits.yaml", {"seed": 3})
+
+
+# In a notebook
+
+
+def test_a_notebook_reads_its_cell_and_papermills_not_its_globals(monkeypatch):
+    cells = [
+        "",
+        f'{notebook_cell.MARK}\nrun = "mine"\nseed = 1\nsteps = [10, 20]',
+        "seed = 5",
+        f"{notebook_cell.INJECTED}\nseed = 2\nepsilon = '8/255'",
+    ]
+    monkeypatch.setattr(
+        IPython, "get_ipython", lambda: SimpleNamespace(user_ns={"In": cells, "seed": 9})
+    )
+    found = notebook_cell.from_notebook()
+    assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (10, 20), 8 / 255)
+    cells[-1] += "\nepoch = 3"
+    with pytest.raises(UserError, match=r"'mine'.*'epoch'.*'epochs'"):
+        notebook_cell.from_notebook()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: None)
+    with pytest.raises(UserError, match="no notebook"):
+        notebook_cell.from_notebook()
+
+
+def test_a_cell_shows_the_line_without_the_stack(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    assert not shell.run_cell(
+        "from milib.errors import UserError\nraise UserError('epochs is -1')"
+    ).success
+    assert capsys.readouterr().out == "UserError: epochs is -1\n"
+
+
+def test_the_project_is_found_upwards(root, monkeypatch, tmp_path):
+    for folder in (root, root / "notebooks", tmp_path):
+        monkeypatch.chdir(folder)
+        assert paths.project_root() == root
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
+    assert paths.outputs_root() == tmp_path
+    monkeypatch.delenv("MILIB_OUTPUTS")
+    assert paths.outputs_root() == root / "outputs"
+
+
+def test_no_notebook_takes_more_points_than_04():
+    loaded = params.load(FOLDER / "digits.yaml", {"n_test": 40})
+    assert (loaded.n_theory, loaded.n_adaptive) == (40, 40)

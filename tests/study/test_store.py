@@ -1,0 +1,277 @@
+"""Files are complete or absent, computed once, recomputed when their identity changes, and refused when damaged."""
+
+import gzip
+import json
+import math
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from milib import files
+from milib.errors import UserError
+from milib.study import identity as code
+from milib.study import store as store_module
+
+
+@pytest.fixture
+def store(tmp_path):
+    return store_module.Store(tmp_path / "run", tmp_path / "reference", "nb")
+
+
+class Counted:
+    """A computation that counts its calls."""
+
+    def __init__(self, result):
+        self.result, self.calls = result, 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.result
+
+
+def refused(read, path) -> None:
+    with pytest.raises(UserError, match="is damaged: delete it") as error:
+        read(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+# Atomic
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, before, failing):
+    path = tmp_path / "folder" / "file.json"
+    if before is not None:
+        files.write_atomic(path, before)
+
+    def fails(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, failing, fails)
+        with pytest.raises(OSError, match="disk full"):
+            files.write_atomic(path, b"new")
+    assert (path.read_bytes() if path.exists() else None) == before
+    files.write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+# Records and tensors: once
+
+
+@pytest.mark.parametrize("kind", ["record", "tensors"])
+def test_computed_once_and_again_when_the_identity_changes(store, kind):
+    result = {"a": [1, 2.5]} if kind == "record" else {"a": torch.arange(3)}
+    compute, ask = Counted(result), getattr(store, kind)
+    for identity, calls in (
+        ({"n": 1}, 1),
+        ({"n": 1}, 1),
+        ({"n": 2}, 2),
+        ({"n": 1, "m": 0}, 3),
+        ({"n": 1}, 3),
+    ):
+        found = ask("x", identity, compute)
+        assert compute.calls == calls
+        assert str(found) == str(result)
+    ask("y", {"n": 1}, compute)
+    assert compute.calls == 4
+    assert [event["cached"] for event in store.events] == [False, True, False, False, True, False]
+    assert json.loads((store.folder / "profile" / "nb.json").read_text()) == store.events
+
+
+@pytest.mark.parametrize("kind", ["record", "tensors"])
+def test_a_change_in_a_computing_module_recomputes(store, monkeypatch, kind):
+    compute = Counted({} if kind == "record" else {"a": torch.zeros(1)})
+    getattr(store, kind)("x", {}, compute)
+    monkeypatch.setitem(code.SOURCES, code.COMPUTE[0], "another text")
+    getattr(store, kind)("x", {}, compute)
+    assert compute.calls == 2
+
+
+def test_records_say_what_made_them_and_nothing_of_it_is_identity(store):
+    store.record("x", {"n": 1, "t": (1, 2)}, lambda: {"value": 1})
+    content = json.loads(next((store.folder / "records").iterdir()).read_text())
+    assert content["result"] == {"value": 1}
+    assert content["identity"] == {"n": 1, "t": [1, 2], "source": code.code_digest()}
+    assert content["made"].keys() >= {"commit", "versions", "machine", "threads", "when"}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    compute = Counted({})
+    store.record("x", {"t": [1, 2], "n": 1}, compute)
+    torch.set_num_threads(threads)
+    assert compute.calls == 0
+
+
+def test_a_computation_that_fails_leaves_no_record(store):
+    with pytest.raises(ZeroDivisionError):
+        store.record("x", {}, lambda: 1 / 0)
+    assert store.record("x", {}, lambda: {"value": 2}) == {"value": 2}
+
+
+def test_nan_is_kept_in_records_and_tensors(store):
+    for _ in range(2):  # made, then read
+        assert math.isnan(store.record("x", {}, lambda: {"value": float("nan")})["value"])
+        assert store.tensors("x", {}, lambda: {"a": torch.full((2,), torch.nan)})["a"].isnan().all()
+    identity = [files.digest({"value": value}) for value in (float("nan"), None, 0.0, float("inf"))]
+    assert len(set(identity)) == 4
+
+
+# Damage
+
+
+def test_damaged_records_are_refused(store):
+    store.record("x", {}, lambda: {"values": [1, 2, 3]})
+    path = next((store.folder / "records").iterdir())
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
+    damaged += [
+        whole.replace(b"[1, 2, 3]", b"[1, 2, 4]"),
+        whole.replace(b'"checksum"', b'"chicksum"'),
+        b"\xff" * 20,
+        b"[]",
+        b"null",
+    ]
+    for content in damaged:
+        assert content != whole
+        path.write_bytes(content)
+        refused(store_module.read_record, path)
+        with pytest.raises(UserError):
+            store.record("x", {}, lambda: {"values": [1, 2, 3]})
+    path.write_bytes(whole)
+    assert store_module.read_record(path)["result"] == {"values": [1, 2, 3]}
+
+
+def test_a_compressed_record_is_read_and_a_damaged_one_refused(store):
+    store.record("x", {}, lambda: {"values": [1, 2, 3]})
+    whole = gzip.compress(next((store.folder / "records").iterdir()).read_bytes(), mtime=0)
+    path = store.folder / "x.json.gz"
+    path.write_bytes(whole)
+    assert store_module.read_record(path)["result"] == {"values": [1, 2, 3]}
+    for content in (
+        b"",
+        whole[:-9],
+        whole[: len(whole) // 2],
+        whole[:40] + b"\xff" * 9 + whole[49:],
+        b"{}",
+    ):
+        path.write_bytes(content)
+        refused(store_module.read_record, path)
+
+
+def test_damaged_tensors_are_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {
+        "w": torch.randn(3, 2),
+        "n": torch.tensor(5),
+        "h": torch.ones(2, dtype=torch.bfloat16),
+    }
+    files.write_tensors(path, tensors, {"log": [1]})
+    found, metadata = files.read_tensors(path)
+    assert metadata == {"log": [1]}
+    assert found.keys() == tensors.keys()
+    assert all(
+        torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype
+        for name in tensors
+    )
+    whole = path.read_bytes()
+    flipped = [
+        whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        for position in range(len(whole) - 36, len(whole))
+    ]  # the data
+    renamed = [
+        whole.replace(b'"w"', b'"v"'),
+        whole.replace(b"[3,2]", b"[2,3]"),
+        whole.replace(b'"checksum"', b'"chicksum"'),
+    ]
+    renamed += [whole.replace(b'"metadata"', b'"metedata"'), whole.replace(b"log", b"l\\g")]
+    for content in [whole[:length] for length in (0, 5, 40, len(whole) - 1)] + flipped + renamed:
+        assert content != whole
+        path.write_bytes(content)
+        refused(files.read_tensors, path)
+
+
+def test_tensor_digests_see_names_shapes_types_and_values():
+    base = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}
+    others = [
+        {"a": base["a"].view(3, 2)},
+        {"a": base["a"].double()},
+        {"a": base["a"] + 1e-6},
+        {"b": -base["b"]},
+        {"c": torch.zeros(1)},
+    ]
+    digests = [files.tensors_digest(base | other) for other in ({}, *others)]
+    assert len(set(digests)) == len(digests)
+    assert files.tensors_digest(dict(reversed(base.items()))) == digests[0]
+    assert (
+        files.tensors_digest(base | {"a": base["a"].t().contiguous().t()}) == digests[0]
+    )  # memory layout is not identity
+
+
+# Locks and reference
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from milib.study import store as store_module
+with store_module.lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(0.5)
+    Path(sys.argv[1]).write_text("made")
+"""
+
+
+def test_a_second_process_waits_for_the_first(tmp_path):
+    path = tmp_path / "locks" / "weights"
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "locked\n"
+        assert not path.exists()
+        with store_module.lock(path):
+            assert path.read_text() == "made"
+    assert child.returncode == 0
+
+
+def test_two_that_need_the_same_record_compute_it_once(store, tmp_path):
+    inside, go, results = threading.Event(), threading.Event(), []
+
+    def slow() -> dict:
+        inside.set()
+        go.wait(10)
+        return {"value": 1}
+
+    second = Counted({"value": 2})
+    other = store_module.Store(store.folder, store.reference, "other")
+    threads = [threading.Thread(target=lambda: results.append(store.record("x", {}, slow)))]
+    threads[0].start()
+    assert inside.wait(10)
+    threads.append(threading.Thread(target=lambda: results.append(other.record("x", {}, second))))
+    threads[1].start()
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert results == [{"value": 1}] * 2
+    assert second.calls == 0
+
+
+def test_checkpoints_are_read_from_the_reference_and_records_never(store, tmp_path):
+    reference = store_module.Store(tmp_path / "reference", tmp_path / "none", "nb")
+    assert store.find_checkpoint("erm", {"seed": 0}) is None
+    shipped = reference.checkpoint_path("erm", {"seed": 0})
+    files.write_tensors(shipped, {"w": torch.zeros(1)}, {})
+    assert store.find_checkpoint("erm", {"seed": 0}) == shipped
+    assert store.find_checkpoint("erm", {"seed": 1}) is None
+    assert store.find_checkpoint("at", {"seed": 0}) is None
+    own = store.checkpoint_path("erm", {"seed": 0})
+    files.write_tensors(own, {"w": torch.ones(1)}, {})
+    assert store.find_checkpoint("erm", {"seed": 0}) == own
+    compute = Counted({"value": "computed"})
+    reference.record("x", {}, lambda: {"value": "committed"})
+    reference.tensors("t", {}, lambda: {"a": torch.zeros(1)})
+    assert store.record("x", {}, compute) == {"value": "computed"}
+    assert store.tensors("t", {}, lambda: {"a": torch.ones(1)})["a"] == 1

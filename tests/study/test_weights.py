@@ -1,0 +1,160 @@
+"""What identifies a training, how long it takes, and that two processes make the same records."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from milib import files, training
+from milib.study import experiments, params, weights
+from milib.study.study import Study
+
+
+@pytest.fixture(scope="module")
+def recipe_of(run):
+    """recipe_of(name): a training of three epochs."""
+    short = dataclasses.replace(run, epochs=3, adversarial_share=1.0, train_steps=3)
+    return lambda name, **changes: weights.recipe(dataclasses.replace(short, **changes), name)
+
+
+# What identifies a checkpoint
+
+IRRELEVANT = {
+    "run": "other",
+    "draws": 7,
+    "chunk": 5,
+    "n_test": 9,
+    "steps": (3,),
+    "threads": 1,
+    "device": "cpu",
+    "data_root": "x",
+    "step_size": 0.01,
+}
+
+
+@pytest.mark.parametrize("name", training.MODELS)
+def test_recipe_changes_with_what_decides_the_weights_and_with_nothing_else(run, recipe_of, name):
+    base = recipe_of(name)
+    assert recipe_of(name, **IRRELEVANT) == base
+    adversarial, mixes = name in training.ADVERSARIAL, name not in ("erm", "at")
+    changes = {
+        "seed": 1,
+        "epochs": 5,
+        "n_train": 9,
+        "batch_size": 32,
+        "lr": 0.01,
+        "lr_interpolated": 0.01,
+        "alpha": 0.5,
+        "epsilon": 0.05,
+        "train_steps": 4,
+    }
+    expected = dict.fromkeys(("seed", "epochs", "n_train", "batch_size"), True) | {
+        "lr": name != "interpolated_at"
+    }
+    expected |= {
+        "lr_interpolated": name == "interpolated_at",
+        "alpha": mixes and name != "matched_mixup",
+    }
+    expected |= {"epsilon": adversarial, "train_steps": adversarial}
+    assert {
+        key: recipe_of(name, **{key: value}) != base for key, value in changes.items()
+    } == expected
+    assert len({files.digest(recipe_of(other)) for other in training.MODELS}) == len(
+        training.MODELS
+    )
+
+
+def test_epochs_of_adversarial_and_long_trainings(recipe_of):
+    epochs = {
+        name: recipe_of(name, epochs=20, adversarial_share=0.25, interpolated_share=1.6)["epochs"]
+        for name in training.MODELS
+    }
+    assert epochs == dict.fromkeys(training.MODELS, 20) | {
+        "at": 5,
+        "interpolated_at": 8,
+        "long_mixup": 40,
+    }
+
+
+OVERRIDES = {
+    "run": "repeat",
+    "epochs": 2,
+    "n_train": 200,
+    "n_test": 20,
+    "draws": 4,
+    "draw_sets": 2,
+    "steps": [10, 12],
+    "chunk": 50,
+    "train_steps": 2,
+}
+SCRIPT = """
+import json, sys
+from milib.study import experiments, params
+from milib.study.study import Study
+root, overrides = sys.argv[1], json.loads(sys.argv[2])
+study = Study(params.load(f"{root}/params/digits.yaml", overrides), "test")
+row = study.params.row("interpolated_at", "mi_ol")
+experiments.score(study, row, ["clean", "untargeted_pgd10", "targeted_pgd12"])
+"""
+
+
+def test_the_same_seed_gives_the_same_records_in_two_processes(root, tmp_path, monkeypatch):
+    """Both train from nothing; this process has trained, attacked and drawn before."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MILIB_OUTPUTS", str(tmp_path / "other"))
+        subprocess.run([sys.executable, "-c", SCRIPT, str(root), json.dumps(OVERRIDES)], check=True)
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "here"))
+    study = Study(params.load(root / "params" / "digits.yaml", OVERRIDES), "test")
+    experiments.score(
+        study,
+        study.params.row("interpolated_at", "mi_ol"),
+        ["clean", "untargeted_pgd10", "targeted_pgd12"],
+    )
+    records = [
+        {
+            path.name: json.loads(path.read_text())
+            for path in (tmp_path / side / "repeat" / "records").glob("*.json")
+        }
+        for side in ("here", "other")
+    ]
+    assert len(records[0]) == 1
+    assert records[0].keys() == records[1].keys()
+    for name, record in records[0].items():
+        assert record["result"] == records[1][name]["result"]
+        assert record["identity"]["weights"] == records[1][name]["identity"]["weights"]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "expected"), [(0.04, 2 * 8 * (0.04 + 0.128)), (1.0, 2 * 64 * (1.0 + 0.016))]
+)
+def test_the_estimate_is_of_whole_batches_where_they_are_quick(
+    monkeypatch, splits, fixed, expected
+):
+    """A step costs `fixed` seconds and a millisecond an image; 1,024 training images, batches of 128, two epochs."""
+    now = [0.0]
+
+    class Timed:
+        def __init__(self, settings, *_):
+            self.size, self.step, self.total = settings["batch_size"], 0, torch.zeros(())
+            self.steps_per_epoch = 1024 // self.size
+
+        def order(self):
+            return None
+
+        def one_step(self, _order):
+            now[0] += fixed + self.size / 1000
+
+    monkeypatch.setattr(training, "Trainer", Timed)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    assert weights.estimate_seconds(
+        {"batch_size": 128, "epochs": 2}, splits, "fp32"
+    ) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", training.MODELS)
+def test_a_plain_recipe_has_the_keys_of_a_runs(run, recipe, name):
+    """The library's tests train from plain recipes: they must stay what the study passes."""
+    assert recipe(name).keys() == weights.recipe(run, name).keys()
