@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab test test-rest test-all lint notebooks bench constraints clean
+.PHONY: setup study lab test test-rest test-all lint notebooks bench gpu constraints clean
 
 setup: .venv/.ready
 
@@ -50,6 +50,10 @@ bench: .bench/.ready
 	grep -E '^(torch|torchvision|numpy)==' constraints.txt > .bench/pins.txt; \
 	$$UV pip install -q --python .bench/bin/python --compile-bytecode -c .bench/pins.txt --group bench -e .
 	@touch .bench/.ready
+
+# A step of outputs/reference/c10/LEDGER.md, with the python that is there: `make gpu STEP=5`. Without STEP: the list.
+gpu:
+	@python milib/report/gpu.py $(STEP)
 
 # Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
 notebooks: setup

@@ -1,4 +1,4 @@
-"""An outputs folder of its own for every pytest run, `pytest --nbval notebooks` included: at the root, so that it is always loaded."""
+"""An outputs folder of its own for every pytest run; at the root, so that `--nbval` loads it."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ SANITIZE = Path(__file__).parent / "tests" / "nbval_sanitize.cfg"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests, hypothesis and nbval's kernels write into a folder that goes at the end of the run; xdist's workers inherit it."""
+    """Tests, hypothesis, kernels and xdist's workers write into a folder that goes at the end."""
     if not os.environ.get("MILIB_OUTPUTS"):
         config.stash[OWN] = os.environ["MILIB_OUTPUTS"] = tempfile.mkdtemp(prefix="milib-outputs-")
     if hasattr(config.option, "nbval"):  # absent where the library alone is installed

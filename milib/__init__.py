@@ -1,16 +1,19 @@
 """Mixup Inference (Pang, Xu, Zhu, ICLR 2020) as a library: train, defend, attack.
 
-Pixels are in [0, 1] everywhere outside a model; eps, step sizes and sigma are on that scale. The study
-of the paper is `milib.study`, with `milib.views` and `milib.report`; the benchmark is `milib.bench`.
+Pixels are in [0, 1] everywhere outside a model; eps, step sizes and sigma are on that scale. The
+study of the paper is `milib.study`, with `milib.views` and `milib.report`; the benchmark is
+`milib.bench`.
 """
 
 from importlib.metadata import version
 
 from milib.attacks import adaptive_pgd, pgd
+from milib.averaging import Defense
 from milib.data import Dataset, SamplePool, Splits
-from milib.defenses import Defense, MICombined, MixupInference
+from milib.defenses import MICombined, MixupInference
 from milib.errors import UserError
 from milib.inference import frozen
+from milib.models import build as build_model
 from milib.rng import Draws
 from milib.training import train
 
@@ -24,6 +27,7 @@ __all__ = [
     "Splits",
     "UserError",
     "adaptive_pgd",
+    "build_model",
     "frozen",
     "pgd",
     "train",

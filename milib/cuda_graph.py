@@ -1,4 +1,7 @@
-"""On a GPU, a function of tensors as one CUDA graph: at batch 64 launching kernels takes longer than running them."""
+"""On a GPU, a function of tensors as one CUDA graph.
+
+At batch 64, launching kernels one by one takes longer than running them.
+"""
 
 from collections.abc import Callable, Hashable
 
@@ -6,14 +9,18 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls before a capture; libraries choose their algorithms and allocate their workspaces in them."""
+"""Calls before a capture, in which libraries choose algorithms and allocate workspaces."""
 
 
 class CudaGraph:
-    """`function(key, **inputs)` -> a tuple of tensors; on a CPU a plain call, on CUDA one captured graph per key and input shapes.
+    """A function as one captured graph per key and input shapes on CUDA; on a CPU a plain call.
 
-    changed: the tensors that `function` changes in place (batch-norm statistics), put back after the warm-up, so that a call changes
-    them once. On CUDA the results are the graph's own tensors: read them before the next call.
+    - function: `function(key, **inputs)` gives a tuple of tensors.
+    - changed: the tensors that `function` changes in place (batch-norm statistics). They are put
+      back after the warm-up, so that a call changes them once.
+
+    Call it as `function` is called. On CUDA the results are the graph's own tensors: read them
+    before the next call.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], changed: list[Tensor]):

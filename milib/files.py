@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and checked when they are read: bytes, tensors, and large files in parts."""
+"""Files that are complete or absent, checked when read: bytes, tensors, large files in parts."""
 
 import hashlib
 import json
@@ -12,13 +12,19 @@ from milib.errors import UserError
 
 
 def digest(value) -> str:
-    """A 16-digit fingerprint of anything JSON can write."""
+    """A 16-digit fingerprint of a value.
+
+    - value: anything that JSON can write; what it cannot is written by `str`.
+    """
     text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
-    """A fingerprint of named tensors: names, shapes and bytes."""
+    """A 16-digit fingerprint of named tensors: names, shapes, types and bytes.
+
+    - tensors: by name, on any device.
+    """
     total = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
@@ -28,7 +34,11 @@ def tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """`path` with `content`, complete or not at all: temporary name, fsync, rename."""
+    """Write a file complete or not at all: temporary name, fsync, rename.
+
+    - path: where; its folder is made where it is missing.
+    - content: the bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
@@ -39,7 +49,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
-    """A safetensors file, complete or absent, with JSON metadata and a checksum over both."""
+    """Write a safetensors file, complete or absent, with a checksum over its content.
+
+    - path: where.
+    - tensors: by name, on any device.
+    - metadata: anything that JSON can write.
+    """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(metadata)
     header = {"checksum": digest([tensors_digest(plain), text]), "metadata": text}
@@ -47,7 +62,13 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) 
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """Tensors and metadata of `write_tensors`. Raises UserError where the file is damaged."""
+    """Tensors, on the CPU, and metadata that `write_tensors` wrote.
+
+    - path: the file.
+
+    Raises UserError where the file is damaged.
+    """
+    tensors, metadata = {}, {}
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata()
@@ -66,7 +87,11 @@ PART = 15 * 2**20
 
 
 def write_parts(path: Path, content: bytes) -> None:
-    """`content` as path.0, path.1, ... of at most PART bytes each; empty content leaves none."""
+    """Write path.0, path.1, ... of at most PART bytes each; older parts are removed.
+
+    - path: their common name.
+    - content: the bytes; empty content leaves no part.
+    """
     before = set(path.parent.glob(f"{path.name}.*"))
     written = {
         path.with_name(f"{path.name}.{number}"): start
@@ -79,6 +104,9 @@ def write_parts(path: Path, content: bytes) -> None:
 
 
 def read_parts(path: Path) -> bytes:
-    """What `write_parts` wrote; empty where there is nothing."""
+    """What `write_parts` wrote; empty where there is nothing.
+
+    - path: the parts' common name.
+    """
     parts = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: int(part.suffix[1:]))
     return b"".join(part.read_bytes() for part in parts)

@@ -1,4 +1,4 @@
-"""Random numbers from (seed, purpose, example, draw): private, counter-based, the same on every device.
+"""Random numbers from (seed, purpose, example, draw): counter-based, the same on every device.
 
 No global generator is read or set, and no number depends on batch size, order or what ran before.
 """
@@ -18,26 +18,34 @@ _M2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def key(*parts) -> int:
-    """A signed 64-bit key from anything with a stable repr: ``key(seed, "mixup", epoch)``."""
-    return int.from_bytes(
-        hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little", signed=True
-    )
+    """A signed 64-bit key, as in `key(seed, "mixup", epoch)`.
+
+    - parts: anything with a stable repr.
+    """
+    hashed = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "little", signed=True)
 
 
 def generator(*parts) -> np.random.Generator:
-    """A private numpy generator for a purpose (training permutations, mixup ratios)."""
+    """A private numpy generator for a purpose (training permutations, mixup ratios).
+
+    - parts: name the purpose, as in `key`.
+    """
     return np.random.default_rng(key(*parts) % 2**63)
 
 
 def _mix(z: Tensor) -> Tensor:
-    """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014) on int64; shifts are logical."""
+    """splitmix64's finaliser (Steele, Lea, Flood, OOPSLA 2014) on int64; shifts are logical."""
     z = (z ^ ((z >> 30) & (2**34 - 1))) * _M1
     z = (z ^ ((z >> 27) & (2**37 - 1))) * _M2
     return z ^ ((z >> 31) & (2**33 - 1))
 
 
 class Draws:
-    """The random numbers of one purpose, addressed by (example index, draw, coordinate)."""
+    """The random numbers of one purpose, addressed by (example index, draw, coordinate).
+
+    - purpose: anything with a stable repr, as in `Draws(seed, "attack")`.
+    """
 
     def __init__(self, *purpose):
         self.key = key(*purpose)
@@ -48,11 +56,19 @@ class Draws:
         return _mix(state[:, None] + counter * _GOLDEN)
 
     def uniform(self, index: PairNumbers, draw: PairNumbers, size: int) -> Random:
-        """float32 [P, size] in [0, 1) for int64 `index` and `draw` [P]."""
+        """float32 [P, size], uniform in [0, 1).
+
+        - index: example of each pair, int64 [P].
+        - draw: draw of each pair, int64 [P].
+        - size: numbers per pair.
+        """
         return ((self._bits(index, draw, size) >> 40) & (2**24 - 1)).float() * 2.0**-24
 
     def normal(self, index: PairNumbers, draw: PairNumbers, size: int) -> Random:
-        """float32 [P, size], standard normal, by Box and Muller's transform."""
+        """float32 [P, size], standard normal, by Box and Muller's transform.
+
+        - index, draw, size: as in `uniform`.
+        """
         bits = self._bits(index, draw, (size + 1) // 2)
         radius = (((bits >> 40) & (2**24 - 1)).float() + 0.5) * 2.0**-24
         angle = ((bits >> 8) & (2**24 - 1)).float() * (2.0**-24 * 2 * math.pi)

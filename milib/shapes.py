@@ -1,7 +1,7 @@
-"""Shapes of public calls as annotations (jaxtyping): documentation at run time, enforced while tests run (tests/conftest.py).
+"""Shapes of public calls as jaxtyping annotations: documentation here, enforced while tests run.
 
-B: inputs. P: (input, draw) pairs. N: draws. L: classes. C, H, W: an image. n: images of a data set or a record. S: snapshots. The paper's
-symbols are explained in notebook 1.
+- B: inputs. P: (input, draw) pairs. N: draws. L: classes. C, H, W: an image.
+- n: images of a data set or a record. m: images of a second one. S: snapshots.
 """
 
 import numpy as np

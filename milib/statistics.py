@@ -1,4 +1,7 @@
-"""Statistics of per-example records. The image is the unit: draw sets are averaged per image first."""
+"""Statistics of per-example records. The image is the unit: draws are averaged per image first.
+
+Intervals are three numbers: the value, then the ends of its 95 % interval.
+"""
 
 from functools import lru_cache
 
@@ -15,21 +18,26 @@ RESAMPLES = 2000
 
 @lru_cache(maxsize=8)
 def _weights(size: int) -> np.ndarray:
-    """Bootstrap weights [RESAMPLES, size], each row summing to 1; the same for every statistic on `size` images."""
-    return (
-        rng.generator("bootstrap", size).multinomial(size, np.full(size, 1 / size), RESAMPLES)
-        / size
-    )
+    """Bootstrap weights [RESAMPLES, size] with rows of sum 1: one set for all statistics."""
+    draw = rng.generator("bootstrap", size)
+    return draw.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a proportion."""
+    """The ends of Wilson's 95 % interval for a proportion (1927).
+
+    - successes: how many of `total`.
+    - total: how many in all.
+    """
     found = binomtest(successes, total).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
 
 def interval(values: Values) -> tuple[float, float, float]:
-    """Mean and 95 % interval of per-image values [n]: Wilson's where all are 0 or 1, else a bootstrap over images."""
+    """Mean and 95 % interval: Wilson's where all values are 0 or 1, else a bootstrap over images.
+
+    - values: one per image [n].
+    """
     values = np.asarray(values, float)
     if np.isin(values, (0, 1)).all():
         return float(values.mean()), *wilson(int(values.sum()), len(values))
@@ -37,7 +45,10 @@ def interval(values: Values) -> tuple[float, float, float]:
 
 
 def mean_interval(values: Values) -> tuple[float, float, float]:
-    """Mean and bootstrap 95 % interval over images of per-image values [n] (for paired comparisons: of their differences)."""
+    """Mean and its 95 % interval from a bootstrap over images.
+
+    - values: one per image [n]; for a paired comparison, the differences.
+    """
     values = np.asarray(values, float)
     low, high = np.quantile(_weights(len(values)) @ values, (0.025, 0.975))
     return float(values.mean()), float(low), float(high)
@@ -46,13 +57,18 @@ def mean_interval(values: Values) -> tuple[float, float, float]:
 def two_proportions(
     first: float, first_total: int, second: float, second_total: int
 ) -> tuple[float, float, float]:
-    """The difference first - second of two independent proportions with Newcombe's 95 % interval (1998, method 10)."""
-    (low1, high1), (low2, high2) = (
-        wilson(round(p * n), n) for p, n in ((first, first_total), (second, second_total))
-    )
+    """The difference first - second of independent proportions, and its 95 % interval.
+
+    - first, second: the proportions.
+    - first_total, second_total: how many each is taken of.
+
+    The interval is Newcombe's (1998, method 10).
+    """
+    first_low, first_high = wilson(round(first * first_total), first_total)
+    second_low, second_high = wilson(round(second * second_total), second_total)
     difference = first - second
-    low = difference - ((first - low1) ** 2 + (high2 - second) ** 2) ** 0.5
-    high = difference + ((high1 - first) ** 2 + (second - low2) ** 2) ** 0.5
+    low = difference - ((first - first_low) ** 2 + (second_high - second) ** 2) ** 0.5
+    high = difference + ((first_high - first) ** 2 + (second - second_low) ** 2) ** 0.5
     return difference, low, high
 
 
@@ -63,35 +79,57 @@ def _wins(clean: Values, adversarial: OtherValues) -> np.ndarray:
 
 
 def auc(clean: Values, adversarial: OtherValues) -> float:
-    """Area under the ROC curve for scores that are higher on adversarial inputs; never flipped to exceed one half."""
+    """Area under the ROC curve; never flipped to exceed one half.
+
+    - clean: scores of clean inputs [n].
+    - adversarial: scores of adversarial inputs [m], expected to be higher.
+    """
     return float(_wins(clean, adversarial).mean())
 
 
 def auc_samples(clean: Values, adversarial: Values) -> np.ndarray:
-    """The AUC in every bootstrap resample [RESAMPLES]; clean and adversarial scores of the same images [n] move together."""
+    """The AUC in every bootstrap resample [RESAMPLES]; the two scores of an image move together.
+
+    - clean, adversarial: scores of the same images [n].
+    """
     weights = _weights(len(clean))
     return ((weights @ _wins(clean, adversarial)) * weights).sum(1)
 
 
 def roc(clean: Values, adversarial: OtherValues) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates of the detection `score > threshold`."""
+    """False and true positive rates of the detection `score > threshold`, by rising rates.
+
+    - clean, adversarial: scores [n] and [m].
+    """
     truth = np.repeat([0, 1], [len(clean), len(adversarial)])
-    false, true, _ = roc_curve(truth, np.concatenate([clean, adversarial]), drop_intermediate=False)
+    scores = np.concatenate([clean, adversarial])
+    false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
     return false, true
 
 
 def detected_at(clean: Values, adversarial: OtherValues, false_positives: float = 0.05) -> float:
-    """The true positive rate at the largest threshold-reachable false positive rate that does not exceed `false_positives`."""
+    """The highest true positive rate that a threshold reaches within a false positive rate.
+
+    - clean, adversarial: scores [n] and [m].
+    - false_positives: the largest rate allowed.
+    """
     false, true = roc(clean, adversarial)
     return float(true[false <= false_positives].max())
 
 
 def pareto(points: Points) -> Values:
-    """Which of the points [n, 2] (clean, robust accuracy) no other point beats in one coordinate without losing in the other."""
+    """Which points no other point beats in one coordinate without losing in the other: bool [n].
+
+    - points: (clean, robust accuracy) [n, 2].
+    """
     better = (points[:, None] >= points[None]).all(2) & (points[:, None] > points[None]).any(2)
-    return ~better.any(0)
+    return np.logical_not(better.any(0))
 
 
 def percent(values: tuple[float, float, float]) -> str:
-    """'83.9 [81.5, 86.0]' from a mean and its interval."""
-    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in values))
+    """A mean and its interval in percent: "83.9 [81.5, 86.0]".
+
+    - values: mean, low and high end, as fractions.
+    """
+    mean, low, high = (100 * value for value in values)
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

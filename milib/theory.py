@@ -1,24 +1,25 @@
-"""The paper's theory: Table 1 and Eq. 7-17 as functions, a hand-built classifier for which they are exact, and estimators.
+"""The paper's theory: Table 1 and Eq. 7-17 as functions, and what they are made of, measured.
 
-z says whether the input is adversarial. For z = 1, Eq. 2 is assumed: the prediction yhat differs from the label y.
-G-arguments are expectations over p_s at one component: `g` = G_k(delta; x0), `mixed` = E G_k(lambda delta; x~0).
+z says whether the input is adversarial. For z = 1, Eq. 2 is assumed: the prediction yhat differs
+from the label y. Arguments named after G are expectations over p_s at one component k:
+`g` = G_k(delta; x0), `transferred` = E G_k(delta; x~0), `mixed` = E G_k(lambda delta; x~0).
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from milib.data import Dataset, SamplePool
+from milib.constructed import ConstructedClassifier
 from milib.defenses import MixupInference
 from milib.inference import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, Predictions
 
 Quantity = float | np.ndarray | Tensor
-"""A number, or one per image: the formulas below go element by element, and return what they are given."""
+"""A number, or one per image: the formulas go element by element and return what they are given."""
 
 
 def table1(
@@ -29,44 +30,68 @@ def table1(
     g: tuple[Quantity, ...] = (0.0, 0.0),
     mixed: tuple[Quantity, ...] = (0.0, 0.0),
 ) -> dict[str, tuple[Quantity, Quantity]]:
-    """Table 1 in expectation over p_s. mode: "pl" or "ol"; g, mixed: pairs (component y, component yhat).
+    """Table 1 in expectation over p_s: {"y": (F_y(x), E F_y(x~)), "yhat": the same for yhat}.
 
-    Returns {"y": (F_y(x), E F_y(x~)), "yhat": (F_yhat(x), E F_yhat(x~))}. E 1[y = y_s] is 1/(L-1) for MI-OL (Eq. 15).
+    - mode: "pl" or "ol".
+    - adversarial: z = 1; for a clean input, y and yhat are one component.
+    - ratio: lambda.
+    - classes: L. E 1[y = y_s] is 1/(L-1) for MI-OL (Eq. 15).
+    - g, mixed: pairs (component y, component yhat), used where `adversarial`.
     """
     if not adversarial:
         after = 1.0 if mode == "pl" else ratio
         return {"y": (1.0, after), "yhat": (1.0, after)}
-    same = {"pl": (0.0, 1.0), "ol": (1 / (classes - 1), 0.0)}[mode]
-    y_after = ratio + (1 - ratio) * same[0] + mixed[0]
-    yhat_after = (1 - ratio) * same[1] + mixed[1]
+    same_y, same_yhat = (0.0, 1.0) if mode == "pl" else (1 / (classes - 1), 0.0)
+    y_after = ratio + (1 - ratio) * same_y + mixed[0]
+    yhat_after = (1 - ratio) * same_yhat + mixed[1]
     return {"y": (1 + g[0], y_after), "yhat": (g[1], yhat_after)}
 
 
 def delta_F(before: Quantity, after: Quantity) -> Quantity:
-    """Delta F_k = F_MI,k(x) - F_k(x) (Eq. 9), from probabilities at one component k."""
+    """Delta F_k = F_MI,k(x) - F_k(x) (Eq. 9).
+
+    - before, after: probabilities at one component k, F_k(x) and F_MI,k(x).
+    """
     return after - before
 
 
-def ric(delta_y: Quantity, delta_yhat: Quantity) -> bool | np.bool | np.ndarray | Tensor:
-    """The robustness improving condition (Eq. 10): Delta F_y > 0 and Delta F_yhat < 0."""
+def ric(delta_y: Quantity, delta_yhat: Quantity) -> Any:
+    """The robustness improving condition (Eq. 10), as bool: Delta F_y > 0 and Delta F_yhat < 0.
+
+    - delta_y, delta_yhat: Delta F at y and at yhat.
+    """
     return (delta_y > 0) & (delta_yhat < 0)
 
 
 def ric_thresholds(mode: str, ratio: float, classes: int) -> tuple[float, float]:
-    """Eq. 12 (MI-PL) and 15 (MI-OL): with D_k = E[G_k(delta; x0) - G_k(lambda delta; x~0)], RIC is D_y < the first value
-    and D_yhat > the second."""
+    """The thresholds of Eq. 12 (MI-PL) and 15 (MI-OL): RIC is D_y < the first, D_yhat > the second.
+
+    - mode: "pl" or "ol".
+    - ratio: lambda.
+    - classes: L.
+
+    D_k = E[G_k(delta; x0) - G_k(lambda delta; x~0)].
+    """
     if mode == "pl":
         return ratio - 1, 1 - ratio
     return (ratio - 1) * (classes - 2) / (classes - 1), 0.0
 
 
 def mechanisms(g: Quantity, transferred: Quantity, mixed: Quantity) -> tuple[Quantity, Quantity]:
-    """Eq. 13: (input transfer, perturbation shrinkage) = (G(delta; x0) - E G(delta; x~0), E[G(delta; x~0) - G(lambda delta; x~0)])."""
+    """Eq. 13: (input transfer, perturbation shrinkage) at one component.
+
+    - g, transferred, mixed: as at the top of this module.
+
+    They are G(delta; x0) - E G(delta; x~0) and E[G(delta; x~0) - G(lambda delta; x~0)].
+    """
     return g - transferred, transferred - mixed
 
 
 def detection_gap(ratio: float, g_yhat: Quantity, mixed_yhat: Quantity) -> Quantity:
-    """DG = E[s | z=1] - E[s | z=0] for s = F_yhat(x) - F_MI,yhat(x): the same form for MI-PL and MI-OL.
+    """DG = E[s | z=1] - E[s | z=0] for s = F_yhat(x) - F_MI,yhat(x), for MI-PL and MI-OL alike.
+
+    - ratio: lambda.
+    - g_yhat, mixed_yhat: `g` and `mixed` at yhat.
 
     This is Eq. 14 and 16; Eq. 11 as printed has the opposite sign.
     """
@@ -74,180 +99,148 @@ def detection_gap(ratio: float, g_yhat: Quantity, mixed_yhat: Quantity) -> Quant
 
 
 def ideal_clean_accuracy(ratio: float, classes: int, draws: int) -> float:
-    """What is left of Eq. 17 at N draws: the probability that MI-OL with an ideal H predicts y on a clean input.
+    """The probability that MI-OL with an ideal H predicts y on a clean input (Eq. 17 at N draws).
 
-    F_MI,y = lambda, and F_MI,k = (1 - lambda) n_k / N with counts n_k of N uniform draws from the L - 1 other labels; exact:
-    such counts are independent Poisson variables of mean N / (L - 1), given that they sum to N. A tie counts as an error.
+    - ratio: lambda.
+    - classes: L.
+    - draws: N.
+
+    F_MI,y = lambda, and F_MI,k = (1 - lambda) n_k / N, with counts n_k of N uniform draws from the
+    L - 1 other labels. The result is exact: such counts are independent Poisson variables of mean
+    N / (L - 1), given that they sum to N. A tie counts as an error.
     """
     if ratio >= 1:
         return 1.0
-    most = math.ceil(draws * ratio / (1 - ratio) - 1e-9) - 1
+    most = math.ceil(draws * ratio / (1 - ratio) - 1e-9) - 1  # the largest harmless count
     if most < 0:
         return 0.0
     mean = draws / (classes - 1)
-    term = [
-        math.exp(j * math.log(mean) - mean - math.lgamma(j + 1))
-        for j in range(min(most, draws) + 1)
-    ]
-    series = np.ones(1)
+    poisson = []
+    for count in range(min(most, draws) + 1):
+        poisson.append(math.exp(count * math.log(mean) - mean - math.lgamma(count + 1)))
+    of_sum = np.ones(1)
     for _ in range(classes - 1):
-        series = np.convolve(series, term)[: draws + 1]
-    if len(series) <= draws:
+        of_sum = np.convolve(of_sum, poisson)[: draws + 1]
+    if len(of_sum) <= draws:
         return 0.0
-    return float(series[draws]) / math.exp(draws * math.log(draws) - draws - math.lgamma(draws + 1))
-
-
-class ConstructedClassifier(nn.Module):
-    """F = H + G by hand (Eq. 4): H exactly linear, G with a chosen shrinkage and transfer. For y -> attacked class a:
-
-        G(t delta; x) = strength * t**power * (1 - transfer * w(x)) * (e_a - e_y)
-
-    An "image" [B, 1, 1, L + 2] in [0, 1] holds the class masses, the size t of the perturbation, and w, a property of clean
-    images that H ignores and G may feel. G sums to 0, vanishes at t = 0, and keeps F in the simplex for power >= 1.
-    Returns logits log F. strength in (1/2, 1], so that Eq. 2 holds and F is a distribution; transfer in [0, 1]. Not checked.
-    """
-
-    def __init__(
-        self, classes: int, y: int, attacked: int, strength: float, power: float, transfer: float
-    ):
-        super().__init__()
-        self.classes, self.y, self.attacked = classes, y, attacked
-        self.strength, self.power, self.transfer = strength, power, transfer
-
-    def nonlinear(self, size: Tensor, w: Tensor) -> Tensor:
-        """G [B, L] for perturbation sizes t [B] and properties w [B]."""
-        moved = self.strength * size**self.power * (1 - self.transfer * w)
-        direction = F.one_hot(torch.tensor([self.attacked, self.y]), self.classes).to(moved)
-        return moved[:, None] * (direction[0] - direction[1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1)
-        mass, size, w = flat[:, : self.classes], flat[:, self.classes], flat[:, self.classes + 1]
-        return (mass + self.nonlinear(size, w)).clamp(min=1e-30).log()
-
-    def clean(self) -> Tensor:
-        """x0 [1, 1, 1, L + 2]: class y, no perturbation, w = 0."""
-        return F.one_hot(torch.tensor([self.y]), self.classes + 2).float().view(1, 1, 1, -1)
-
-    def adversarial(self) -> Tensor:
-        """x0 + delta: the perturbation at full size, t = 1."""
-        x = self.clean()
-        x[..., self.classes] = 1
-        return x
-
-    def pool(self, per_class: int) -> SamplePool:
-        """A sample pool of clean one-hot images, w spread evenly over [0, 1] within each class."""
-        labels = torch.arange(self.classes).repeat_interleave(per_class)
-        images = F.one_hot(labels, self.classes + 2) * 240
-        images[:, self.classes + 1] = (
-            torch.arange(per_class) * 240 // max(1, per_class - 1)
-        ).repeat(self.classes)
-        return SamplePool(
-            Dataset(
-                images.to(torch.uint8).view(-1, 1, 1, self.classes + 2),
-                labels,
-                torch.arange(len(labels)),
-                self.classes,
-                240,
-            )
-        )
+    given = math.exp(draws * math.log(draws) - draws - math.lgamma(draws + 1))
+    return float(of_sum[draws]) / given
 
 
 def enumerated(mi: MixupInference, x: Images) -> Predictions:
-    """The exact E_ps F(x~) [B, L] (Eq. 20): Algorithm 1 over every image of the pool, weighted by p_s, for a fixed ratio."""
-    pool = mi.pool
+    """The exact E_ps F(x~) [B, L] (Eq. 20): Algorithm 1 over every image of the pool.
+
+    - mi: with one ratio; a range raises ValueError.
+    - x: [B, C, H, W] in [0, 1].
+    """
     with torch.no_grad():
-        predicted = mi.base(x).argmax(1)
-        labels = pool.data.labels
-        partner, total = pool.data.pixels(), []
-        for image, guess in zip(x, predicted, strict=True):
-            weight = 1 / pool.sizes[labels].double()
-            allowed = (labels == guess) if mi.mode == "pl" else (labels != guess)
-            keep = allowed.nonzero()[:, 0]
-            output = chunked(
-                lambda s, image=image: mi.classifier(mi.ratio * image + (1 - mi.ratio) * s).softmax(
-                    1
-                ),
-                mi.chunk,
-                partner[keep],
-            )
-            weight = weight[keep] / weight[keep].sum()
-            total.append((weight[:, None] * output).sum(0))
-    return torch.stack(total)
+        guesses = mi.base(x).argmax(1)
+        pairs = zip(x, guesses, strict=True)
+        return torch.stack([_expectation(mi, image, guess) for image, guess in pairs])
+
+
+def _expectation(mi: MixupInference, image: Tensor, guess: Tensor) -> Tensor:
+    """E F(x~) [L] for one image: its partners are weighted by p_s."""
+    ratio, labels = mi.ratio, mi.pool.data.labels
+    if isinstance(ratio, list | tuple):
+        raise ValueError(f"the ratio is {ratio}: give one number")
+    allowed = ((labels == guess) == (mi.mode == "pl")).nonzero()[:, 0]
+
+    def evaluate(partner: Tensor) -> Tensor:
+        return mi.classifier(ratio * image + (1 - ratio) * partner).softmax(1)
+
+    outputs = chunked(evaluate, mi.chunk, mi.pool.data.pixels(allowed))
+    weight = 1 / mi.pool.sizes[labels[allowed]].double()
+    weight = weight / weight.sum()
+    return (weight[:, None] * outputs).sum(0)
 
 
 def components(
     mi: MixupInference, clean: Images, adversarial: Images, index: Numbers, draws: Draws
 ) -> dict[str, Predictions]:
-    """What Eq. 4-17 are made of, measured: predictions [n, L], means over the draws of `mi` where x~ occurs (a fixed ratio).
+    """What Eq. 4-17 are made of, measured: predictions [n, L], means over draws where x~ occurs.
 
-    `F(x0)`, `F(x)`; with the partners drawn around the prediction at the adversarial x: `F(x~)`, `F(x~0)` (its clean
-    counterpart) and `F(x~0 + delta)` (transfer without shrinkage); and `F_MI(x0)`, MI on the clean input with its own partners.
+    - mi: with one ratio.
+    - clean, adversarial: x0 and x, the same images [n, C, H, W], in [0, 1].
+    - index: each image's number for its draws [n].
+    - draws: the random numbers.
+
+    `F(x0)` and `F(x)`; `F(x~)`, its clean counterpart `F(x~0)`, and `F(x~0 + delta)` (transfer
+    without shrinkage), all three with the partners drawn around the prediction at x; and
+    `F_MI(x0)`, MI on the clean input with its own partners.
     """
     with torch.no_grad():
-        bases = {"F(x0)": mi.base(clean), "F(x)": mi.base(adversarial)}
-        predicted, count = bases["F(x)"].argmax(1), len(clean)
-        rows = torch.arange(count, device=clean.device).repeat_interleave(mi.draws)
-        number = torch.arange(mi.draws, device=clean.device).repeat(count)
+        base_clean, base = mi.base(clean), mi.base(adversarial)
+        predicted, count = base.argmax(1), len(clean)
 
         def evaluate(row: Tensor, draw: Tensor) -> Tensor:
             partner, _, ratio = mi.partners(predicted[row], index[row], draw, draws)
             x0, x = clean[row], adversarial[row]
-            mixed0, mixed = (ratio * u + (1 - ratio) * partner for u in (x0, x))
-            return torch.cat(
-                [mi.classifier(u).softmax(1) for u in (mixed, mixed0, mixed0 + x - x0)], 1
-            )
+            mixed0 = ratio * x0 + (1 - ratio) * partner
+            mixed = ratio * x + (1 - ratio) * partner
+            inputs = (mixed, mixed0, mixed0 + x - x0)
+            return torch.cat([mi.classifier(u).softmax(1) for u in inputs], 1)
 
-        means = (
-            chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1).mean(1).chunk(3, 1)
-        )
-        found = {name: value.exp() for name, value in bases.items()}
-        found |= dict(zip(("F(x~)", "F(x~0)", "F(x~0 + delta)"), means, strict=True))
-        return found | {"F_MI(x0)": mi.probabilities(clean, draws, index, bases["F(x0)"])}
+        rows = torch.arange(count, device=clean.device).repeat_interleave(mi.draws)
+        number = torch.arange(mi.draws, device=clean.device).repeat(count)
+        each = chunked(evaluate, mi.chunk, rows, number).view(count, mi.draws, -1)
+        mixed, mixed0, transferred = each.mean(1).chunk(3, 1)
+        return {
+            "F(x0)": base_clean.exp(),
+            "F(x)": base.exp(),
+            "F(x~)": mixed,
+            "F(x~0)": mixed0,
+            "F(x~0 + delta)": transferred,
+            "F_MI(x0)": mi.probabilities(clean, draws, index, base_clean),
+        }
 
 
 def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
-    """Per-image quantities of Eq. 9-16, [n], from the lists that `components` gives (a record of 03, with "labels").
+    """The quantities of Eq. 9-16 for each image, [n].
 
-    For k in y, yhat (the prediction at x): `F_k` and `FMI_k` at the adversarial x, `delta_k` (Eq. 9); under reading A (G = F - H
-    with the ideal H) `D_k` (left side of Eq. 12/15) with its parts `transfer_k`, `shrinkage_k` (Eq. 13); under reading B
-    (differences of F) `D_B_k` and its exact threshold `limit_B_k` = E F_k(x~0) - F_k(x0). `clean`, `clean_MI`: the predicted
-    label's components before and after MI at x0; `score_0`, `score_1`: detection scores; `eq2`: who satisfies Eq. 2.
+    - record: the lists that `components` gives, and "labels".
+    - mode: "pl" or "ol".
+    - ratio: lambda.
+
+    For k in y and yhat (the prediction at x):
+
+    - `F_k`, `FMI_k`: at the adversarial x. `delta_k`: Eq. 9.
+    - Reading A (G = F - H with the ideal H): `D_k`, the left side of Eq. 12 and 15, with its parts
+      `transfer_k` and `shrinkage_k` (Eq. 13); `g_k`, `mixed_k`.
+    - Reading B (differences of F): `D_B_k`, and its exact threshold
+      `limit_B_k` = E F_k(x~0) - F_k(x0).
+
+    Besides: `clean` and `clean_MI`, the predicted label's components before and after MI at x0;
+    `score_0` and `score_1`, detection scores for z = 0 and 1; `eq2`, who satisfies Eq. 2; `right`,
+    whether MI decides x as y.
     """
     parts = {name: np.array(value) for name, value in record.items() if name.startswith("F")}
     label, classes = np.array(record["labels"]), parts["F(x)"].shape[1]
     guess, before = parts["F(x)"].argmax(1), parts["F(x0)"].argmax(1)
     rows = np.arange(len(label))
     found = {"eq2": (before == label) & (guess != label)}
-    partner = {"pl": lambda k: 1.0 * (k == guess), "ol": lambda k: (k != guess) / (classes - 1)}[
-        mode
-    ]
     for name, k in (("y", label), ("yhat", guess)):
         at = {part: value[rows, k] for part, value in parts.items()}
         ideal = 1.0 * (k == label)
-        mixed = ratio * ideal + (1 - ratio) * partner(k)
-        g, transferred, shrunk = (
-            at["F(x)"] - ideal,
-            at["F(x~0 + delta)"] - mixed,
-            at["F(x~)"] - mixed,
-        )
-        found |= {
-            f"F_{name}": at["F(x)"],
-            f"FMI_{name}": at["F(x~)"],
-            f"delta_{name}": delta_F(at["F(x)"], at["F(x~)"]),
+        partner = 1.0 * (k == guess) if mode == "pl" else (k != guess) / (classes - 1)
+        ideal_mixed = ratio * ideal + (1 - ratio) * partner
+        g = at["F(x)"] - ideal
+        transferred = at["F(x~0 + delta)"] - ideal_mixed
+        mixed = at["F(x~)"] - ideal_mixed
+        transfer, shrinkage = mechanisms(g, transferred, mixed)
+        quantities = {
+            "F": at["F(x)"],
+            "FMI": at["F(x~)"],
+            "delta": delta_F(at["F(x)"], at["F(x~)"]),
+            "g": g,
+            "mixed": mixed,
+            "D": g - mixed,
+            "transfer": transfer,
+            "shrinkage": shrinkage,
+            "D_B": at["F(x)"] - at["F(x0)"] - at["F(x~)"] + at["F(x~0)"],
+            "limit_B": at["F(x~0)"] - at["F(x0)"],
         }
-        found |= {f"g_{name}": g, f"mixed_{name}": shrunk, f"D_{name}": g - shrunk}
-        found |= dict(
-            zip(
-                (f"transfer_{name}", f"shrinkage_{name}"),
-                mechanisms(g, transferred, shrunk),
-                strict=True,
-            )
-        )
-        found |= {
-            f"D_B_{name}": at["F(x)"] - at["F(x0)"] - at["F(x~)"] + at["F(x~0)"],
-            f"limit_B_{name}": at["F(x~0)"] - at["F(x0)"],
-        }
+        found |= {f"{quantity}_{name}": value for quantity, value in quantities.items()}
     found |= {"clean": parts["F(x0)"][rows, before], "clean_MI": parts["F_MI(x0)"][rows, before]}
     found |= {"score_0": found["clean"] - found["clean_MI"], "score_1": -found["delta_yhat"]}
     found["right"] = parts["F(x~)"].argmax(1) == label
@@ -257,32 +250,36 @@ def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
 def exact(world: ConstructedClassifier, mode: str, ratio: float, per_class: int = 4) -> dict:
     """Algorithm 1 enumerated on a constructed classifier, beside Table 1.
 
-    `clean`, `adversarial`: {"y", "yhat"} -> (before, after) enumerated; `table_clean`, `table_adversarial`: the same from
-    `table1`; `g`, `transferred`, `mixed`: E G at (delta; x0), (delta; x~0), (lambda delta; x~0), each (y, yhat); `right`: whether
-    the adversarial input is decided as y.
+    - world: the classifier.
+    - mode: "pl" or "ol".
+    - ratio: lambda.
+    - per_class: images of a class in the pool, by default 4.
+
+    `clean`, `adversarial`: {"y", "yhat"} -> (before, after), enumerated; `table_clean` and
+    `table_adversarial`: the same from `table1`; `g`, `transferred`, `mixed`: see the top of this
+    module, each (y, yhat); `right`: whether the adversarial input is decided as y.
     """
-    pool = world.pool(per_class)
-    mi = MixupInference(world, pool, mode, ratio)
-    found: dict = {}
-    for name, x, guess in (
-        ("clean", world.clean(), world.y),
-        ("adversarial", world.adversarial(), world.attacked),
-    ):
-        before, after = world(x).softmax(1)[0], enumerated(mi, x)[0]
-        found[name] = {
-            k: (float(before[c]), float(after[c])) for k, c in (("y", world.y), ("yhat", guess))
-        }
-    found["right"] = int(after.argmax()) == world.y
-    property_w = torch.arange(per_class) / max(1, per_class - 1)
-    for name, size, w in (
-        ("g", 1.0, torch.zeros(1)),
-        ("transferred", 1.0, (1 - ratio) * property_w),
-        ("mixed", ratio, (1 - ratio) * property_w),
-    ):
+    mi = MixupInference(world, world.pool(per_class), mode, ratio)
+    inputs = torch.cat([world.clean(), world.adversarial()])
+    before, after = world(inputs).softmax(1), enumerated(mi, inputs)
+
+    def change(row: int, k: int) -> tuple[float, float]:
+        return float(before[row, k]), float(after[row, k])
+
+    def expectation(size: float, w: Tensor) -> tuple[float, float]:
+        """E G at perturbations of this size, over partners of properties w."""
         mean = world.nonlinear(torch.full_like(w, size), w).mean(0)
-        found[name] = (float(mean[world.y]), float(mean[world.attacked]))
-    found["table_clean"] = table1(mode, False, ratio, world.classes)
-    found["table_adversarial"] = table1(
-        mode, True, ratio, world.classes, found["g"], found["mixed"]
-    )
-    return found
+        return float(mean[world.y]), float(mean[world.attacked])
+
+    felt = (1 - ratio) * (torch.arange(per_class) / max(1, per_class - 1))
+    g, mixed = expectation(1.0, torch.zeros(1)), expectation(ratio, felt)
+    return {
+        "clean": {"y": change(0, world.y), "yhat": change(0, world.y)},
+        "adversarial": {"y": change(1, world.y), "yhat": change(1, world.attacked)},
+        "right": int(after[1].argmax()) == world.y,
+        "g": g,
+        "transferred": expectation(1.0, felt),
+        "mixed": mixed,
+        "table_clean": table1(mode, False, ratio, world.classes),
+        "table_adversarial": table1(mode, True, ratio, world.classes, g, mixed),
+    }

@@ -1,159 +1,76 @@
-"""One training loop and its objectives: ERM, mixup, adversarial and interpolated adversarial training, and mixup's variants.
+"""One training loop for every objective, which resumes exactly wherever it was stopped.
 
-All randomness is addressed by (seed, model, epoch, step or image), so a run resumes exactly wherever it was stopped.
+All randomness is addressed by (seed, model, epoch, step or image).
 """
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milib import attacks, files, inference, models, rng
 from milib.cuda_graph import CudaGraph
 from milib.data import Dataset, Splits, augment
+from milib.errors import UserError
+from milib.objectives import ATTACK, OBJECTIVES, Batch, numbers
 
-MODELS = ("erm", "mixup", "at", "interpolated_at", "manifold_mixup", "matched_mixup", "long_mixup")
 VERSION = 1
 """Part of every recipe: raised by hand when the same recipe would give other weights."""
 STATE_SECONDS = 60
 """Seconds between two savings of an unfinished training."""
 ATTACKED = 200
-"""Held-out images that are attacked after an epoch of a training without attacks, which PGD-10 on all of them would make a tenth longer."""
-ADVERSARIAL = ("at", "interpolated_at")
-MIXED = dict.fromkeys(MODELS, ("mix",)) | {
-    "erm": (),
-    "at": (),
-    "interpolated_at": ("clean", "adversarial"),
+"""Held-out images attacked after an epoch of a training without attacks. PGD-10 on all of them
+would make such a training a tenth longer."""
+MODELS = tuple(OBJECTIVES)
+"""Every model that can be trained, by its name."""
+ADVERSARIAL = tuple(name for name in MODELS if set(ATTACK) <= set(OBJECTIVES[name].keys))
+"""Those whose training attacks the net."""
+CHOICES = {
+    "name": MODELS,
+    "model": tuple(models.ARCHITECTURES),
+    "schedule": ("step", "onecycle"),
+    "augment": ("none", "crop_flip"),
 }
-"""The parts of a step that mixup mixes, each with random numbers of its own."""
+"""A recipe's keys that name something, with the names."""
+NUMBERS = ("seed", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
+"""The other keys of every recipe; OBJECTIVES has those of one objective."""
+NOTES = ("version", "data", "classes", "n_train", "n_heldout")
+"""Keys that a recipe may carry to say what it was for; training does not read them."""
 
 
-def numbers(settings: dict, index: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
-    """The random numbers of a step for images `index` [B], on their device.
+def check(recipe: dict) -> None:
+    """Refuse a recipe that `train` cannot follow.
 
-    crop [B, 3]; per part of MIXED: first, second [B], two permutations of the batch, and ratio [B], one lambda per example.
+    - recipe: as in `train`.
+
+    Raises UserError for a missing key, an unknown one, or an unknown name.
     """
-    name, seed, size = settings["name"], settings["seed"], len(index)
-    found = {
-        "crop": rng.Draws(seed, name, "augment").uniform(index, torch.full_like(index, epoch), 3)
-    }
-    for part in MIXED[name]:
-        draw = rng.generator(seed, name, part, epoch, step)
-        ratio = (
-            np.full(size, settings["ratio"])
-            if "ratio" in settings
-            else draw.beta(settings["alpha"], settings["alpha"], size)
-        )
-        drawn = {
-            "first": draw.permutation(size),
-            "second": draw.permutation(size),
-            "ratio": ratio.astype(np.float32),
-        }
-        for key, value in drawn.items():
-            value = torch.from_numpy(
-                value
-            )  # pinned: from pageable memory the copy, and so the CPU, waits for the step before
-            found[f"{part}_{key}"] = (
-                value.pin_memory().to(index.device, non_blocking=True) if index.is_cuda else value
-            )
-    return found
-
-
-@dataclasses.dataclass
-class Batch:
-    """A step's clean images x [B, C, H, W] and labels y [B], with the step's random numbers.
-
-    start: the inner attack's [B, C, H, W]; attacker: the frozen copy it runs on; stage: where manifold mixup mixes.
-    """
-
-    x: Tensor
-    y: Tensor
-    classes: int
-    settings: dict
-    numbers: dict[str, Tensor]
-    start: Tensor | None = None
-    attacker: nn.Module | None = None
-    stage: int | None = None
-
-    def mixed(self, part: str, values: Tensor) -> Tensor:
-        """lambda values_j0 + (1-lambda) values_j1, as the numbers of `part` say."""
-        first, second, ratio = (
-            self.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio")
-        )
-        ratio = ratio.view(-1, *[1] * (values.dim() - 1))
-        return ratio * values[first] + (1 - ratio) * values[second]
-
-
-def _targets(batch: Batch) -> Tensor:
-    return F.one_hot(batch.y, batch.classes).float()
-
-
-def erm(model: nn.Module, batch: Batch) -> Tensor:
-    """Empirical risk minimisation: the cross-entropy on (x, y)."""
-    return F.cross_entropy(model(batch.x), batch.y)
-
-
-def mixup(model: nn.Module, batch: Batch) -> Tensor:
-    """Mixup (Zhang et al., ICLR 2018): the cross-entropy on (lambda x_j0 + (1-lambda) x_j1, lambda y_j0 + (1-lambda) y_j1)."""
-    return F.cross_entropy(model(batch.mixed("mix", batch.x)), batch.mixed("mix", _targets(batch)))
-
-
-def manifold_mixup(model: nn.Module, batch: Batch) -> Tensor:
-    """Manifold mixup (Verma et al., ICML 2019): mixup of the input of a stage drawn for each step."""
-    logits = model(batch.x, mix=(batch.stage, lambda hidden: batch.mixed("mix", hidden)))
-    return F.cross_entropy(logits, batch.mixed("mix", _targets(batch)))
-
-
-def craft(model: nn.Module, batch: Batch) -> Tensor:
-    """The adversarial half: untargeted PGD on the un-mixed batch with the net in eval mode, from a random start."""
-    settings = batch.settings
-    options = {
-        "epsilon": settings["epsilon"],
-        "step_size": settings["train_step_size"],
-        "steps": [settings["train_steps"]],
-    }
-    return attacks.pgd(
-        inference.refold(batch.attacker, model), batch.x, batch.y, start=batch.start, **options
-    )[:, 0]
-
-
-def adversarial(model: nn.Module, batch: Batch) -> Tensor:
-    """Adversarial training (Eq. 19; Madry et al., ICLR 2018), clean to adversarial 1:1: two forwards, the adversarial first."""
-    return (
-        F.cross_entropy(model(craft(model, batch)), batch.y)
-        + F.cross_entropy(model(batch.x), batch.y)
-    ) / 2
-
-
-def interpolated_adversarial(model: nn.Module, batch: Batch) -> Tensor:
-    """Interpolated AT (Lamb et al., 2019): each half mixed by itself, both in one forward, the two losses averaged."""
-    halves = {"clean": batch.x, "adversarial": craft(model, batch)}
-    images = torch.cat([batch.mixed(part, x) for part, x in halves.items()])
-    return F.cross_entropy(
-        model(images), torch.cat([batch.mixed(part, _targets(batch)) for part in halves])
-    )
-
-
-OBJECTIVES: dict[str, Callable[[nn.Module, Batch], Tensor]] = {
-    "erm": erm,
-    "mixup": mixup,
-    "long_mixup": mixup,
-    "matched_mixup": mixup,
-    "manifold_mixup": manifold_mixup,
-    "at": adversarial,
-    "interpolated_at": interpolated_adversarial,
-}
+    needed = (*CHOICES, *NUMBERS)
+    if recipe.get("name") in OBJECTIVES:
+        needed += OBJECTIVES[recipe["name"]].keys
+    missing = [key for key in needed if key not in recipe]
+    if missing:
+        raise UserError(f"recipe: no {', '.join(missing)}; its keys are {', '.join(needed)}")
+    for key, names in CHOICES.items():
+        if recipe[key] not in names:
+            raise UserError(f"recipe: {key} is {recipe[key]!r}; choose among {', '.join(names)}")
+    unknown = [str(key) for key in recipe if key not in (*needed, *NOTES)]
+    if unknown:
+        raise UserError(f"recipe: unknown {', '.join(unknown)}; its keys are {', '.join(needed)}")
 
 
 def rate(settings: dict, progress: float) -> float:
-    """The learning rate at `progress` in [0, 1) of training. step: x0.1 at 1/2 and at 3/4 (100 and 150 of 200 epochs).
-    onecycle: linear up during the first fifth, then a cosine to zero."""
+    """The learning rate.
+
+    - settings: the recipe, of which `schedule` and `lr` are read.
+    - progress: the share of the training that is done, in [0, 1).
+
+    step: x0.1 at 1/2 and at 3/4 (100 and 150 of 200 epochs). onecycle: linear up during the first
+    fifth, then a cosine to zero.
+    """
     if settings["schedule"] == "step":
         return settings["lr"] * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
     warm = 0.2
@@ -163,27 +80,29 @@ def rate(settings: dict, progress: float) -> float:
 
 
 class Trainer:
-    """A model in training: weights, momentum, and where it stands."""
+    """A model in training: weights, momentum, and where it stands.
+
+    - settings: the recipe: see `train`.
+    - splits: the data; the net is made on their device.
+    - precision: "fp32" or "bf16" (autocast; weights stay fp32).
+    """
 
     def __init__(self, settings: dict, splits: Splits, precision: str):
         self.settings, self.splits, self.precision = settings, splits, precision
         self.data: Dataset = splits.train
-        channels = self.data.images.shape[1]
         self.device = self.data.images.device
-        self.model = models.build(
-            settings["model"],
-            settings["classes"],
-            channels,
-            rng.key(settings["seed"], "init", settings["name"]),
-        )
-        self.model = self.model.to(self.device, memory_format=torch.channels_last)
+        key = rng.key(settings["seed"], "init", settings["name"])
+        channels = self.data.images.shape[1]
+        net = models.build(settings["model"], self.data.classes, channels, key)
+        self.model = models.channels_last(net.to(self.device))
         options = {key: settings[key] for key in ("momentum", "nesterov", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=settings["lr"], **options)
-        self.attacker = (
-            inference.frozen(self.model, precision) if settings["name"] in ADVERSARIAL else None
-        )
+        self.attacker: nn.Module | None = None
+        if settings["name"] in ADVERSARIAL:
+            self.attacker = inference.frozen(self.model, precision)
         self.graph = CudaGraph(self.loss_and_gradients, list(self.model.buffers()))
-        self.epoch, self.step, self.seconds, self.log = 0, 0, 0.0, []
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.log: list[dict] = []
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)
 
     @property
@@ -197,156 +116,198 @@ class Trainer:
         return torch.from_numpy(draw.permutation(len(self.data))).to(self.device)
 
     def loss_and_gradients(
-        self, stage: int | None, images: Tensor, labels: Tensor, index: Tensor, **numbers: Tensor
+        self, stage: int | None, images: Tensor, labels: Tensor, index: Tensor, **drawn: Tensor
     ) -> tuple[Tensor, ...]:
-        """The objective on a batch of uint8 images and its gradient for each parameter: what is one CUDA graph on a GPU."""
+        """The objective on a batch and its gradient for each parameter: one CUDA graph on a GPU.
+
+        - stage: where manifold mixup mixes; None elsewhere.
+        - images: uint8 [B, C, H, W].
+        - labels, index: of the images [B].
+        - drawn: the step's random numbers, and `epoch` [B].
+        """
         settings = self.settings
-        crop, epoch = numbers.pop("crop"), numbers.pop("epoch")
-        images = augment(images, crop) if settings["augment"] == "crop_flip" else images
+        crop, epoch = drawn.pop("crop"), drawn.pop("epoch")
+        if settings["augment"] == "crop_flip":
+            images = augment(images, crop)
         x = (images.float() / self.data.peak).contiguous(memory_format=torch.channels_last)
         start = None
         if self.attacker is not None:
-            start = attacks.random_start(
-                rng.Draws(settings["seed"], settings["name"], "start"),
-                index,
-                epoch,
-                x.shape[1:],
-                settings["epsilon"],
-            )
-        batch = Batch(x, labels, self.data.classes, settings, numbers, start, self.attacker, stage)
+            draws = rng.Draws(settings["seed"], settings["name"], "start")
+            start = attacks.random_start(draws, index, epoch, x.shape[1:], settings["epsilon"])
+        batch = Batch(x, labels, self.data.classes, settings, drawn, start, self.attacker, stage)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = OBJECTIVES[settings["name"]](self.model, batch)
+            loss = OBJECTIVES[settings["name"]].loss(self.model, batch)
         return loss.detach(), *torch.autograd.grad(loss, list(self.model.parameters()))
 
     def one_step(self, order: Tensor) -> None:
-        """Step `self.step` of epoch `self.epoch`."""
+        """Take step `self.step` of epoch `self.epoch`.
+
+        - order: the epoch's permutation, as `order` gives it.
+        """
         settings, size = self.settings, self.settings["batch_size"]
         data = self.data.take(order[self.step * size : (self.step + 1) * size])
-        inputs = numbers(settings, data.index, self.epoch, self.step) | {
-            "epoch": torch.full_like(data.index, self.epoch)
-        }
-        stage = None
-        if settings["name"] == "manifold_mixup":
-            stage = int(
-                rng.generator(settings["seed"], "stage", self.epoch, self.step).integers(
-                    len(self.model.stages)
-                )
-            )
-        loss, *gradients = self.graph(
-            stage, images=data.images, labels=data.labels, index=data.index, **inputs
-        )
+        inputs = {"images": data.images, "labels": data.labels, "index": data.index}
+        inputs |= numbers(settings, data.index, self.epoch, self.step)
+        inputs |= {"epoch": torch.full_like(data.index, self.epoch)}
+        loss, *gradients = self.graph(self._stage(), **inputs)
         for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         progress = (self.epoch + self.step / self.steps_per_epoch) / settings["epochs"]
         for group in self.optimizer.param_groups:
             group["lr"] = rate(settings, progress)
         self.optimizer.step()
-        self.total += loss.double() * len(
-            data
-        )  # stays on the device: a step does not wait for the one before
+        # the sum stays on the device: a step does not wait for the one before
+        self.total += loss.double() * len(data)
         self.step += 1
 
+    def _stage(self) -> int | None:
+        """The stage that manifold mixup mixes at this step."""
+        if self.settings["name"] != "manifold_mixup":
+            return None
+        draw = rng.generator(self.settings["seed"], "stage", self.epoch, self.step)
+        return int(draw.integers(len(self.model.stages)))
+
     def heldout(self, chunk: int, epsilon: float) -> dict:
-        """Accuracy on the held-out images, clean and under PGD-10 (epsilon / 4 a step); on ATTACKED of them where training has no attack."""
-        data, frozen = self.splits.heldout, inference.frozen(self.model)
-        clean = _accuracy(frozen, data.pixels(), data.labels, chunk)
-        data = data if self.settings["name"] in ADVERSARIAL else data.take(slice(ATTACKED))
-        x = data.pixels()
-        start = attacks.random_start(
-            rng.Draws(self.settings["seed"], "held out"),
-            data.index,
-            0 * data.index,
-            x.shape[1:],
-            epsilon,
-        )
-        options = {"epsilon": epsilon, "step_size": epsilon / 4, "steps": [10]}
-        attacker = inference.frozen(self.model, self.precision)
-        examples = inference.chunked(
-            lambda x, y, s: attacks.pgd(attacker, x, y, start=s, **options)[:, 0],
-            chunk,
-            x,
-            data.labels,
-            start,
-        )
-        return {
-            "heldout_clean": clean,
-            "heldout_pgd10": _accuracy(frozen, examples, data.labels, chunk),
-            "attacked": len(data),
-        }
+        """Accuracy on the held-out images, clean and under PGD-10, and how many were attacked.
+
+        - chunk: images of a forward pass.
+        - epsilon: radius of the ball, on pixels in [0, 1]; a step is a quarter of it.
+
+        Where training has no attack, the first ATTACKED images are attacked, else all.
+        """
+        data, scorer = self.splits.heldout, inference.frozen(self.model)
+        clean = _accuracy(scorer, data.pixels(), data.labels, chunk)
+        if self.settings["name"] not in ADVERSARIAL:
+            data = data.take(slice(ATTACKED))
+        x, attacker = data.pixels(), inference.frozen(self.model, self.precision)
+        draws, first = rng.Draws(self.settings["seed"], "held out"), torch.zeros_like(data.index)
+        start = attacks.random_start(draws, data.index, first, x.shape[1:], epsilon)
+
+        def craft(x: Tensor, y: Tensor, begin: Tensor) -> Tensor:
+            step_size, steps = epsilon / 4, [10]
+            return attacks.pgd(
+                attacker, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start=begin
+            )[:, 0]
+
+        examples = inference.chunked(craft, chunk, x, data.labels, start)
+        robust = _accuracy(scorer, examples, data.labels, chunk)
+        return {"heldout_clean": clean, "heldout_pgd10": robust, "attacked": len(data)}
 
     def save(self, path: Path) -> None:
-        """Weights, momentum and position as one complete file: what `restore` goes on from."""
+        """Write weights, momentum and position as one complete file.
+
+        - path: where; `restore` goes on from it.
+        """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        names = dict(self.model.named_parameters())
-        for name, parameter in names.items():
-            state = self.optimizer.state.get(parameter, {})
-            if state.get("momentum_buffer") is not None:
-                tensors[f"momentum.{name}"] = state["momentum_buffer"]
-        position = {key: getattr(self, key) for key in ("epoch", "step", "seconds", "log")} | {
-            "total": self.total.item()
-        }
+        for name, parameter in self.model.named_parameters():
+            momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        position = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        position |= {"log": self.log, "total": self.total.item()}
         files.write_tensors(path, tensors, position)
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises UserError where the file is damaged."""
+        """Go on from what `save` wrote.
+
+        - path: the file.
+
+        Raises UserError where the file is damaged.
+        """
         tensors, position = files.read_tensors(path)
-        self.model.load_state_dict(
-            {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-        )
+        weights = {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
+        self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
             if f"momentum.{name}" in tensors:
-                buffer = tensors[f"momentum.{name}"].to(self.device)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(
-                    memory_format=torch.preserve_format
-                )
-        self.total.fill_(position.pop("total"))
-        for key, value in position.items():
-            setattr(self, key, value)
+                momentum = tensors[f"momentum.{name}"].to(self.device)
+                momentum = momentum.to(memory_format=torch.preserve_format)
+                self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self.epoch, self.step = position["epoch"], position["step"]
+        self.seconds, self.log = position["seconds"], position["log"]
+        self.total.fill_(position["total"])
+
+    def end_epoch(self, entry: dict) -> None:
+        """Keep the epoch's entry in the log and stand at the next epoch's first step.
+
+        - entry: what `train` reports of the epoch.
+        """
+        self.log.append(entry)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.total.zero_()
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
     return (inference.probabilities(model, x, chunk).argmax(1) == y).float().mean().item()
 
 
+def _nothing(_news: dict | int) -> None:
+    """What is called where nobody wants to be told."""
+
+
 def train(
-    settings: dict,
+    recipe: dict,
     splits: Splits,
-    state: Path,
+    state: Path | None = None,
     *,
     epsilon: float,
-    precision: str,
-    chunk: int,
-    report: Callable[[dict], None] = lambda entry: None,
-    tick: Callable[[int], None] = lambda count: None,
+    precision: str = "fp32",
+    chunk: int = 256,
+    report: Callable[[dict], None] = _nothing,
+    tick: Callable[[int], None] = _nothing,
 ) -> tuple[dict[str, Tensor], list[dict]]:
-    """Weights (the last epoch's, as the paper) and the log, one entry per epoch, of a recipe.
+    """Train a net: its weights after the last epoch, by name, and the log, one entry per epoch.
 
-    `state`: where an unfinished training lies, saved every minute and removed by the caller when done; `epsilon`: of the attack on held-out
-    images; `report` is called with each new entry.
+    - recipe: what decides the weights, a plain dict; see below.
+    - splits: the data, on the device to train on. Every epoch is scored on `heldout`; `test` is
+      not read.
+    - state: the file of the unfinished training, saved every minute and gone on from where it
+      exists. The caller removes it. By default nothing is saved.
+    - epsilon: radius of PGD-10 on held-out images, on pixels in [0, 1].
+    - precision: "fp32" (default) or "bf16" (autocast).
+    - chunk: held-out images of a forward pass, by default 256.
+    - report: called with each new entry of the log: epoch, loss, heldout_clean, heldout_pgd10
+      (accuracies in [0, 1]), attacked (how many images), seconds.
+    - tick: called with the number of steps just taken.
+
+    The recipe's keys:
+
+    - name: the objective, one of MODELS; it also addresses the random numbers.
+    - model: the net, one of `models.ARCHITECTURES`: small (8x8 images), compact, resnet50 (32x32).
+    - seed: any integer.
+    - epochs: passes over the training images.
+    - batch_size: images of a step.
+    - lr: the highest learning rate.
+    - schedule: of the learning rate, "step" or "onecycle"; see `rate`.
+    - momentum, nesterov, weight_decay: of SGD; a number, a bool, a number.
+    - augment: "none" or "crop_flip" (for 32x32 images).
+    - alpha: of mixup's Beta(alpha, alpha), for mixup, interpolated_at, manifold_mixup, long_mixup.
+    - ratio: mixup's fixed lambda in [0, 1], for matched_mixup.
+    - epsilon, train_step_size, train_steps: of PGD inside training, for at and interpolated_at; the
+      radius and the step on pixels in [0, 1], and how many steps.
+    - NOTES: keys that training does not read, allowed so that a recipe can say what it was for.
+
+    Raises UserError for a recipe that cannot be followed, or a damaged state.
     """
-    trainer = Trainer(settings, splits, precision)
-    if state.exists():
+    check(recipe)
+    trainer = Trainer(recipe, splits, precision)
+    if state is not None and state.exists():
         trainer.restore(state)
         for entry in trainer.log:
             report(entry)
     saved = time.perf_counter()
-    while trainer.epoch < settings["epochs"]:
+    while trainer.epoch < recipe["epochs"]:
         order, started = trainer.order(), time.perf_counter()
         while trainer.step < trainer.steps_per_epoch:
             trainer.one_step(order)
             tick(1)
-            if time.perf_counter() - saved > STATE_SECONDS:
+            if state is not None and time.perf_counter() - saved > STATE_SECONDS:
                 trainer.seconds += time.perf_counter() - started
                 started = saved = time.perf_counter()
                 trainer.save(state)
-        entry = {
-            "epoch": trainer.epoch + 1,
-            "loss": trainer.total.item() / len(trainer.data),
-        } | trainer.heldout(chunk, epsilon)
+        entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
+        entry |= trainer.heldout(chunk, epsilon)
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
-        trainer.log.append(entry)
-        trainer.epoch, trainer.step, trainer.seconds = trainer.epoch + 1, 0, 0.0
-        trainer.total.zero_()
+        trainer.end_epoch(entry)
         report(entry)
     return {name: value.detach() for name, value in trainer.model.state_dict().items()}, trainer.log

@@ -1,9 +1,13 @@
-"""Makes nbval drop what was shown while a cell ran and cleared at its end (milib.progress.live): nbval does not know clear_output."""
+"""nbval compares no live line: what a cell showed while it ran, and cleared at its end.
+
+nbval does not know clear_output, with which milib.study.progress clears its live lines.
+"""
 
 import functools
 
-from milib.progress import LIVE
 from nbval import plugin
+
+from milib.study.progress import LIVE
 
 
 def _stays(output: dict) -> bool:

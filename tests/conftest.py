@@ -23,6 +23,8 @@ CHECKED = [
         "models",
         "inference",
         "attacks",
+        "averaging",
+        "baselines",
         "defenses",
         "theory",
         "statistics",

@@ -1,7 +1,8 @@
-"""The project's own lists: what is declared in two places is the same."""
+"""The project's own lists and pages: what is declared in two places is the same."""
 
 import csv
 import filecmp
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,10 +13,20 @@ import pytest
 import torch
 import yaml
 
+import milib
 from milib.study import params, paths
 from milib.study import rows as rows_module
 
 ROOT = paths.project_root()
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "outputs/reference/README.md",
+    "outputs/reference/FINDINGS.md",
+    "outputs/reference/c10/LEDGER.md",
+)
+every_page = pytest.mark.parametrize("page", PAGES)
 
 
 def requirements() -> list[str]:
@@ -35,7 +46,7 @@ def test_environment_lists_what_pyproject_lists():
 
 def test_every_requirement_is_pinned():
     pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    assert {re.split("[<>=]", name)[0] for name in requirements()} <= pinned
+    assert {re.split(r"[\[<>=]", name)[0] for name in requirements()} <= pinned
     assert "://" not in (ROOT / "constraints.txt").read_text()
 
 
@@ -49,11 +60,61 @@ def test_paper_tables_are_the_shared_ones(name):
 
 @pytest.mark.parametrize("run", ["c10", "c100"])
 def test_every_row_of_the_paper_is_in_the_run(run):
-
     settings = params.load(ROOT / "params" / f"{run}.yaml")
     with open(ROOT / "params" / "paper" / f"{settings.paper_table}.csv", newline="") as file:
         printed = [row["method"] for row in csv.DictReader(file)]
     assert set(printed) <= {rows_module.row_name(row) for row in settings.rows}
+
+
+def test_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    versions = {milib.__version__, citation["version"]}
+    if "version" in project:
+        versions.add(project["version"])
+    assert len(versions) == 1
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as a code host names them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@every_page
+def test_the_links_of_a_page_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert links, "a page without a link says nothing here"
+    for link in links:
+        place, _, anchor = link.partition("#")
+        if not place.startswith("https://"):
+            target = (ROOT / page).parent / place
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@every_page
+def test_the_commands_of_a_page_exist(page):
+    text = (ROOT / page).read_text()
+    code = "\n".join(re.findall(r"`[^`]+`|^ {4}\S.*$", text, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"^[ `]*make ([\w-]+)", code, re.MULTILINE)) <= targets
+    if page == "CHANGELOG.md":
+        return  # it also names commands that are gone
+    for name in re.findall(r"python -m (milib[\w.]*)", code):
+        assert importlib.util.find_spec(name), name
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    table = text.split("<!-- findings -->")[1].split("<!-- end of findings -->")[0]
+    assert 3 <= len(table.strip().splitlines()) <= 10, "two lines of head, at most eight nets"
+    for target in ("study", "test", "lab"):
+        assert f"    make {target} " in text
 
 
 def test_parameter_files_name_every_key_and_themselves():
@@ -67,90 +128,67 @@ def test_the_papers_settings():
     """Sec. 4.1, Tables 4 and 5; sigma halved as protocol: it acts on pixels in [-1, 1] there."""
     for run in ("c10", "c100"):
         settings = params.load(ROOT / "params" / f"{run}.yaml")
-        assert (
-            settings.epochs,
-            settings.batch_size,
-            settings.lr,
-            settings.lr_interpolated,
-            settings.alpha,
-        ) == (200, 64, 0.01, 0.1, 1.0)
-        assert (settings.epsilon, settings.step_size, settings.steps, settings.draws) == (
-            8 / 255,
-            2 / 255,
-            (10, 50, 200),
-            30,
-        )
+        training = (settings.epochs, settings.batch_size, settings.lr, settings.lr_interpolated)
+        assert (*training, settings.alpha) == (200, 64, 0.01, 0.1, 1.0)
+        assert (settings.epsilon, settings.step_size) == (8 / 255, 2 / 255)
+        assert (settings.steps, settings.draws) == ((10, 50, 200), 30)
         assert (settings.model, settings.schedule, settings.n_test) == ("resnet50", "step", 1000)
-    assert params.load(ROOT / "params" / "c10.yaml").row("mixup", "gaussian_noise")["sigma"] == 0.02
-    assert params.load(ROOT / "params" / "c100.yaml").row("interpolated_at", "guo")["sizes"] == [
-        24,
-        32,
-    ]
+    cifar10, cifar100 = (params.load(ROOT / "params" / f"{run}.yaml") for run in ("c10", "c100"))
+    assert cifar10.row("mixup", "gaussian_noise")["sigma"] == 0.02
+    assert cifar100.row("interpolated_at", "guo")["sizes"] == [24, 32]
+
+
+def readmes_example() -> str:
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found
+    return found[1]
 
 
 def test_the_readmes_example_runs_on_a_model_of_ones_own(capsys):
-    """Its code block as printed, on a stranger's net: MI-OL is attacked and answers for every image."""
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    """Its code block as printed, on a stranger's net: MI-OL answers for every image."""
+    block = readmes_example()
+    assert "milib." not in block, "it imports from milib alone"
     assert len(block.strip().splitlines()) <= 12
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 5
-    images = (torch.rand(200, 3, 8, 8, generator=draw) * 60 + 40 * labels[:, None, None, None]).to(
-        torch.uint8
-    )
+    noise = 60 * torch.rand(200, 3, 8, 8, generator=draw)
+    images = (noise + 40 * labels[:, None, None, None]).to(torch.uint8)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()
     exec(block, {"model": model, "images": images, "labels": labels})
     printed = dict(line.rsplit(" ", 1) for line in capsys.readouterr().out.splitlines())
-    assert set(printed) == {"bare", "MI-OL"} and all(
-        0 <= float(value) <= 1 for value in printed.values()
-    )
+    assert set(printed) == {"bare", "MI-OL"}
+    assert all(0 <= float(value) <= 1 for value in printed.values())
 
 
 @pytest.mark.slow
 def test_the_library_alone_needs_neither_jupyter_nor_snakemake(tmp_path):
     """`pip install .` into an empty environment, then the README's example from an empty folder."""
     installer = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-    python = tmp_path / "env" / "bin" / "python"
-    source = tmp_path / "source"
+    environment, source = tmp_path / "env", tmp_path / "source"
+    python = environment / "bin" / "python"
     shutil.copytree(ROOT / "milib", source / "milib")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    subprocess.run(
-        [installer, "venv", "-q", "--python", sys.executable, str(tmp_path / "env")], check=True
-    )
-    subprocess.run(
-        [
-            installer,
-            "pip",
-            "install",
-            "-q",
-            "--python",
-            str(python),
-            "-c",
-            str(ROOT / "constraints.txt"),
-            str(source),
-        ],
-        check=True,
-    )
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    net = "import torch\nmodel = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()\n"
-    net += "labels = torch.arange(200) % 5\nimages = torch.randint(0, 256, (200, 3, 8, 8)).to(torch.uint8)\n"
-    extras = ("explore", "curate", "refresh")  # need ipywidgets or nbformat
-    names = [
-        "milib",
-        *(
-            f"milib.{path.stem}"
-            for path in sorted((ROOT / "milib").glob("*.py"))
-            if path.stem not in ("__init__", *extras)
-        ),
-    ]
-    end = f"import importlib.util as found\nimport {', '.join(names)}\nassert '{tmp_path}' in milib.__file__\n"
-    end += "assert not [name for name in ('IPython', 'jupyterlab', 'snakemake', 'papermill') if found.find_spec(name)]\n"
+    made = [installer, "venv", "-q", "--python", sys.executable, str(environment)]
+    subprocess.run(made, check=True)
+    options = ["-q", "--python", str(python), "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([installer, "pip", "install", *options, str(source)], check=True)
+    modules = sorted(path.stem for path in (ROOT / "milib").glob("*.py"))
+    names = ["milib", *(f"milib.{name}" for name in modules if name != "__init__")]
+    program = f"""
+import torch
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5)).eval()
+labels = torch.arange(200) % 5
+images = torch.randint(0, 256, (200, 3, 8, 8)).to(torch.uint8)
+{readmes_example()}
+import importlib.util
+import {", ".join(names)}
+assert "{tmp_path}" in milib.__file__
+for name in ("IPython", "jupyterlab", "snakemake", "papermill", "pandas", "matplotlib"):
+    assert not importlib.util.find_spec(name), name
+"""
     done = subprocess.run(
-        [str(python), "-c", net + block + end],
-        cwd=tmp_path / "env",
-        capture_output=True,
-        text=True,
-        check=False,
+        [str(python), "-c", program], cwd=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "MI-OL" in done.stdout

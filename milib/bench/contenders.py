@@ -1,10 +1,11 @@
-"""The benchmark's contenders: milib's ways and what a user would pick instead, on the same nets and images.
+"""The benchmark's contenders: milib's ways, and what a user would pick instead.
 
-Each takes a Setting and returns what is timed.
+All work on the same nets and images. Each takes a Setting, prepares, and returns what is timed.
 """
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,11 @@ from milib import attacks, data, defenses, inference, models, rng
 from milib.bench import peers
 from milib.bench.setting import EPSILON, STEP_SIZE, Setting, Sizes
 
+Run = Callable[[], object]
+Contender = Callable[[Setting], Run]
 
-def forward(s: Setting) -> Callable:
+
+def forward(s: Setting) -> Run:
     """`steps` forwards of the folded net without gradient: what PGD steps are measured by."""
     net = inference.frozen(s.net)
 
@@ -27,224 +31,257 @@ def forward(s: Setting) -> Callable:
     return run
 
 
-def pgd(precision: str = "fp32", compiled: bool = False) -> Callable:
-    """milib's PGD, `steps` of it."""
+def convolutions(s: Setting, precision: str = "fp32") -> Run:
+    """The convolutions of `steps` PGD steps alone, forward and for the input's gradient.
 
-    def prepare(s: Setting) -> Callable:
-        net = inference.frozen(s.net, precision)
-        net = torch.compile(net) if compiled else net
-        return lambda: s.milib_attack(net)
+    - precision: "fp32" (default) or "bf16".
 
-    return prepare
+    Each works on its own shapes. No PGD step that calls them can be faster.
+    """
+    net, calls = inference.frozen(s.net, precision), []
+
+    def record(layer: models.ConvNorm, inputs: tuple, output: Tensor) -> None:
+        leaf = inputs[0].detach().clone().requires_grad_()
+        calls.append((layer[0], leaf, torch.ones_like(output)))
+
+    layers = [layer for layer in net.modules() if isinstance(layer, models.ConvNorm)]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    with torch.no_grad():
+        net(s.x)
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for _ in range(s.sizes.steps):
+            for convolution, leaf, gradient in calls:
+                torch.autograd.grad(convolution(leaf), leaf, gradient)
+
+    return run
 
 
-def convolutions(precision: str = "fp32") -> Callable:
-    """What no PGD step can beat: its convolutions alone, forward and for the input's gradient, each on its own shapes."""
+def pgd(s: Setting, precision: str = "fp32") -> Run:
+    """milib's PGD, `steps` of it.
 
-    def prepare(s: Setting) -> Callable:
-        net, calls = inference.frozen(s.net, precision), []
+    - precision: "fp32" (default) or "bf16".
+    """
+    net = inference.frozen(s.net, precision)
+    return lambda: s.milib_attack(net, [s.sizes.steps])
 
-        def record(layer: models.ConvNorm, inputs: tuple, output: Tensor) -> None:
-            calls.append(
-                (layer[0], inputs[0].detach().clone().requires_grad_(), torch.ones_like(output))
-            )
 
-        layers = [layer for layer in net.modules() if isinstance(layer, models.ConvNorm)]
-        hooks = [layer.register_forward_hook(record) for layer in layers]
+def pgd_compiled(s: Setting) -> Run:
+    """milib's PGD through torch.compile of the folded net."""
+    net = torch.compile(inference.frozen(s.net))
+    return lambda: s.milib_attack(net, [s.sizes.steps])
+
+
+def peer(s: Setting, name: str) -> Run:
+    """The same attack by a library or a loop.
+
+    - name: of `peers.ATTACKS`.
+    """
+    attack = peers.ATTACKS[name](s.net, EPSILON, STEP_SIZE, s.sizes.steps)
+    return lambda: attack(s.x, s.y)
+
+
+def snapshots(s: Setting, together: bool) -> Run:
+    """PGD-10, 50 and 200 on two images.
+
+    - together: as snapshots of one trajectory, else in three runs.
+    """
+    net, s.x, s.y = inference.frozen(s.net), s.few[:2], s.y[:2]
+    runs = [[10, 50, 200]] if together else [[10], [50], [200]]
+    return lambda: [s.milib_attack(net, steps) for steps in runs]
+
+
+def bare_forwards(s: Setting) -> Run:
+    """The N + 1 forwards of MI-OL on `few` images, in batches of one chunk."""
+    net = inference.frozen(s.net)
+    images = _repeated(s.few, s.sizes.draws + 1)
+
+    def run() -> None:
         with torch.no_grad():
-            net(s.x)
-        for hook in hooks:
-            hook.remove()
+            for piece in images.split(s.sizes.chunk):
+                net(piece)
 
-        def run() -> None:
-            for _ in range(s.sizes.steps):
-                for layer, leaf, gradient in calls:
-                    torch.autograd.grad(layer(leaf), leaf, gradient)
-
-        return run
-
-    return prepare
+    return run
 
 
-def peer(name: str) -> Callable:
-    """The same attack by a library or loop of milib.peers."""
+def bare_passes(s: Setting, folded: bool = True) -> Run:
+    """Forward and backward of `draws` copies of `few` images, in batches of one chunk.
 
-    def prepare(s: Setting) -> Callable:
-        attack = peers.ATTACKS[name](s.net, EPSILON, STEP_SIZE, s.sizes.steps)
-        return lambda: attack(s.x, s.y)
+    - folded: through the frozen net (default), else through the net as it is.
+    """
+    net = inference.frozen(s.net) if folded else s.net
+    images = _repeated(s.few, s.sizes.draws)
 
-    return prepare
+    def run() -> None:
+        for piece in images.split(s.sizes.chunk):
+            leaf = piece.detach().requires_grad_()
+            logits = net(leaf)
+            torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1)), leaf)
 
-
-def snapshots(together: bool) -> Callable:
-    """PGD-10, 50 and 200 on two images: snapshots of one trajectory, or three runs."""
-
-    def prepare(s: Setting) -> Callable:
-        net, s.x, s.y = inference.frozen(s.net), s.few[:2], s.y[:2]
-        runs = [[10, 50, 200]] if together else [[10], [50], [200]]
-        return lambda: [s.milib_attack(net, steps) for steps in runs]
-
-    return prepare
+    return run
 
 
-def bare_passes(gradient: bool, folded: bool = True) -> Callable:
-    """draws x few (+ few, where there is no gradient) forwards, or forward-backward passes, in batches of one chunk."""
-
-    def prepare(s: Setting) -> Callable:
-        net, sizes = inference.frozen(s.net) if folded else s.net, s.sizes
-        images = s.few.repeat(sizes.draws + (not gradient), 1, 1, 1).contiguous(
-            memory_format=torch.channels_last
-        )
-
-        def run() -> None:
-            for piece in images.split(sizes.chunk):
-                with torch.set_grad_enabled(gradient):
-                    leaf = piece.detach().requires_grad_(gradient)
-                    logits = net(leaf)
-                    if gradient:
-                        torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1)), leaf)
-
-        return run
-
-    return prepare
+def _repeated(images: Tensor, count: int) -> Tensor:
+    return images.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
 
 
-def mi(kind: str) -> Callable:
-    """milib's MI-OL on `few` images. kind: its predictions, its adaptive gradient, or the gradient through its `forward`."""
-
-    def prepare(s: Setting) -> Callable:
-        defense, draws, index = (
-            s.mi(),
-            rng.Draws("bench"),
-            torch.arange(len(s.few), device=s.device),
-        )
-        y = s.y[: len(s.few)]
-
-        def gradient() -> None:
-            leaf = s.few.detach().requires_grad_()
-            torch.autograd.grad(F.cross_entropy(defense(leaf), y), leaf)
-
-        return {
-            "predict": lambda: defense.probabilities(s.few, draws, index),
-            "adaptive": lambda: attacks.adaptive_gradient(
-                defense, s.few, y, index, draws, variant="eq24", first=0, samples=s.sizes.draws
-            ),
-            "gradient": gradient,
-        }[kind]
-
-    return prepare
+def _index(s: Setting) -> Tensor:
+    return torch.arange(len(s.few), device=s.device)
 
 
-def short(prepare: Callable) -> Callable:
-    """The same contender on as few images as fill four chunks."""
-
-    def fewer(s: Setting) -> Callable:
-        s.few = s.few[: s.sizes.four_chunks]
-        return prepare(s)
-
-    return fewer
+def mi_prediction(s: Setting) -> Run:
+    """milib's MI-OL: its predictions on `few` images."""
+    defense, draws, index = s.mi(), rng.Draws("bench"), _index(s)
+    return lambda: defense.probabilities(s.few, draws, index)
 
 
-def algorithm1(batch: int | None) -> Callable:
-    """The paper's Algorithm 1, execution by execution, on batches of that many images (None: all at once)."""
-
-    def prepare(s: Setting) -> Callable:
-        pool = data.SamplePool(s.data)
-        return lambda: [
-            peers.algorithm1(s.net, pool, 0.5, s.sizes.draws, x)
-            for x in s.few.split(batch or len(s.few))
-        ]
-
-    return prepare
+def mi_adaptive(s: Setting) -> Run:
+    """milib's MI-OL: its adaptive gradient (Eq. 24) on `few` images, with `draws` samples."""
+    defense, draws, index, y = s.mi(), rng.Draws("bench"), _index(s), s.y[: len(s.few)]
+    options = {"variant": "eq24", "first": 0, "samples": s.sizes.draws}
+    return lambda: attacks.adaptive_gradient(defense, s.few, y, index, draws, **options)
 
 
-def combined(share: float) -> Callable:
-    """MI-Combined where a `share` of the inputs is flagged."""
+def mi_gradient(s: Setting) -> Run:
+    """milib's MI-OL: the gradient through its `forward` on `few` images."""
+    defense, y = s.mi(), s.y[: len(s.few)]
 
-    def prepare(s: Setting) -> Callable:
-        pl, draws, index = s.mi("pl"), rng.Draws("bench"), torch.arange(len(s.few), device=s.device)
-        with torch.no_grad():
-            base = pl.base(s.few)
-            score = (
-                defenses.detection_score(base, pl.log_mean(s.few, draws, index, base)).sort().values
-            )
-        flagged = round(share * len(s.few))
-        threshold = -2.0 if flagged == len(s.few) else score[len(s.few) - flagged - 1].item()
-        defense = defenses.MICombined(pl, s.mi(), threshold)
-        return lambda: defense.probabilities(s.few, draws, index)
+    def run() -> None:
+        leaf = s.few.detach().requires_grad_()
+        torch.autograd.grad(F.cross_entropy(defense(leaf), y), leaf)
 
-    return prepare
+    return run
 
 
-def _amount(sizes: Sizes, net: str, attacked: bool) -> tuple[int, int]:
-    """Batch size and steps of a timed training."""
-    return (sizes.batch if net == "compact" else sizes.small_batch), (
-        1 if attacked else sizes.training_steps if net == "compact" else 2
-    )
+def short(s: Setting, contender: Contender) -> Run:
+    """A contender on as few images as fill four chunks.
+
+    - contender: which one.
+    """
+    s.few = s.few[: s.sizes.four_chunks]
+    return contender(s)
 
 
-def train(net: str, name: str, precision: str = "fp32") -> Callable:
-    """milib's training of objective `name`."""
+def algorithm1(s: Setting, batch: int | None = None) -> Run:
+    """The paper's Algorithm 1, execution by execution.
 
-    def prepare(s: Setting) -> Callable:
-        size, count = _amount(s.sizes, net, name == "at")
-        trainer = s.trainer(net, name, size, precision)
-        order = trainer.order()
-
-        def run() -> None:
-            for trainer.step in range(count):
-                trainer.one_step(order)
-
-        return run
-
-    return prepare
+    - batch: images at once; all of `few` by default.
+    """
+    pool, batches = data.SamplePool(s.data), s.few.split(batch or len(s.few))
+    return lambda: [peers.algorithm1(s.net, pool, 0.5, s.sizes.draws, x) for x in batches]
 
 
-def usual_training(net: str, attacked: bool) -> Callable:
-    """The usual loop: a DataLoader and torchvision's transforms, or adversarial training with PGD-10 on one batch."""
+def combined(s: Setting, share: float) -> Run:
+    """MI-Combined where some of the inputs are flagged.
 
-    def prepare(s: Setting) -> Callable:
-        (size, count), model = _amount(s.sizes, net, attacked), s.new(net)
-        ready = itertools.cycle([(s.data.pixels(slice(size)), s.data.labels[:size])])
-        batches = ready if attacked else peers.loader(s.data, size, 2)
-        step = peers.training_loop(
-            model, batches, peers.wasteful_pgd(model, EPSILON, STEP_SIZE, 10) if attacked else None
-        )
-        return lambda: [step() for _ in range(count)]
+    - share: of the inputs, in [0, 1].
+    """
+    pl, draws, index = s.mi("pl"), rng.Draws("bench"), _index(s)
+    with torch.no_grad():
+        base = pl.base(s.few)
+        scores = defenses.detection_score(base, pl.log_mean(s.few, draws, index, base))
+    spared = len(s.few) - round(share * len(s.few))
+    threshold = scores.sort().values[spared - 1].item() if spared else -2.0
+    defense = defenses.MICombined(pl, s.mi(), threshold)
+    return lambda: defense.probabilities(s.few, draws, index)
 
-    return prepare
+
+def _batch_size(sizes: Sizes, net: str) -> int:
+    return sizes.batch if net == "compact" else sizes.small_batch
 
 
-ATTACKS = {"milib": pgd(), "milib bf16": pgd("bf16"), "milib compiled": pgd(compiled=True)} | {
-    name: peer(name) for name in peers.ATTACKS
-}
-CONTENDERS = {
+def _steps(sizes: Sizes, net: str) -> int:
+    return sizes.training_steps if net == "compact" else 2
+
+
+def train(s: Setting, net: str, precision: str = "fp32") -> Run:
+    """milib's training of the objective "erm".
+
+    - net: a name of `models.build`.
+    - precision: "fp32" (default) or "bf16".
+    """
+    return _train(s, net, "erm", precision, _steps(s.sizes, net))
+
+
+def adversarial_training(s: Setting, net: str) -> Run:
+    """One step of milib's training of the objective "at", with PGD-10.
+
+    - net: a name of `models.build`.
+    """
+    return _train(s, net, "at", "fp32", 1)
+
+
+def _train(s: Setting, net: str, name: str, precision: str, steps: int) -> Run:
+    trainer = s.trainer(net, name, _batch_size(s.sizes, net), precision)
+    order = trainer.order()
+
+    def run() -> None:
+        trainer.step = 0
+        for _ in range(steps):
+            trainer.one_step(order)
+
+    return run
+
+
+def usual_training(s: Setting, net: str) -> Run:
+    """The usual loop: a DataLoader with two workers and torchvision's transforms.
+
+    - net: a name of `models.build`.
+    """
+    batches = peers.loader(s.data, _batch_size(s.sizes, net), 2)
+    step = peers.training_loop(s.new(net), batches, None)
+    return lambda: [step() for _ in range(_steps(s.sizes, net))]
+
+
+def usual_adversarial_training(s: Setting, net: str) -> Run:
+    """One step of adversarial training with PGD-10 as it is often written.
+
+    - net: a name of `models.build`.
+    """
+    size, model = _batch_size(s.sizes, net), s.new(net)
+    batches = itertools.repeat((s.data.pixels(slice(size)), s.data.labels[:size]))
+    attack = peers.wasteful_pgd(model, EPSILON, STEP_SIZE, 10)
+    return peers.training_loop(model, batches, attack)
+
+
+CONTENDERS: dict[str, Contender] = {
     "forward": forward,
-    "convolutions": convolutions(),
-    "convolutions bf16": convolutions("bf16"),
-    **{f"pgd {name}": prepare for name, prepare in ATTACKS.items()},
+    "convolutions": convolutions,
+    "convolutions bf16": partial(convolutions, precision="bf16"),
+    "pgd milib": pgd,
+    "pgd milib bf16": partial(pgd, precision="bf16"),
+    "pgd milib compiled": pgd_compiled,
+    "pgd plain loop": partial(peer, name="plain loop"),
+    "pgd torchattacks": partial(peer, name="torchattacks"),
+    "pgd foolbox": partial(peer, name="foolbox"),
+    "pgd AutoAttack APGD": partial(peer, name="AutoAttack APGD"),
+    "pgd ART": partial(peer, name="ART"),
+    "pgd 10, 50, 200 in one": partial(snapshots, together=True),
+    "pgd 10, 50, 200 apart": partial(snapshots, together=False),
+    "forwards": bare_forwards,
+    "passes": bare_passes,
+    "plain passes": partial(bare_passes, folded=False),
+    "mi": mi_prediction,
+    "mi adaptive": mi_adaptive,
+    "mi gradient": mi_gradient,
+    "passes, four chunks": partial(short, contender=bare_passes),
+    "mi gradient, four chunks": partial(short, contender=mi_gradient),
+    "algorithm 1, batch 1": partial(algorithm1, batch=1),
+    "algorithm 1, batched": algorithm1,
+    "mi-combined, none flagged": partial(combined, share=0),
+    "mi-combined, half flagged": partial(combined, share=0.5),
+    "mi-combined, all flagged": partial(combined, share=1),
+    "train compact": partial(train, net="compact"),
+    "train compact bf16": partial(train, net="compact", precision="bf16"),
+    "train compact usual": partial(usual_training, net="compact"),
+    "at compact": partial(adversarial_training, net="compact"),
+    "at compact usual": partial(usual_adversarial_training, net="compact"),
+    "train resnet50": partial(train, net="resnet50"),
+    "train resnet50 bf16": partial(train, net="resnet50", precision="bf16"),
+    "train resnet50 usual": partial(usual_training, net="resnet50"),
+    "at resnet50": partial(adversarial_training, net="resnet50"),
+    "at resnet50 usual": partial(usual_adversarial_training, net="resnet50"),
 }
-CONTENDERS |= {"pgd 10, 50, 200 in one": snapshots(True), "pgd 10, 50, 200 apart": snapshots(False)}
-CONTENDERS |= {
-    "forwards": bare_passes(False),
-    "passes": bare_passes(True),
-    "plain passes": bare_passes(True, False),
-    "mi": mi("predict"),
-    "mi adaptive": mi("adaptive"),
-    "mi gradient": mi("gradient"),
-    "passes, four chunks": short(bare_passes(True)),
-    "mi gradient, four chunks": short(mi("gradient")),
-}
-CONTENDERS |= {"algorithm 1, batch 1": algorithm1(1), "algorithm 1, batched": algorithm1(None)}
-CONTENDERS |= {
-    "mi-combined, none flagged": combined(0),
-    "mi-combined, half flagged": combined(0.5),
-    "mi-combined, all flagged": combined(1),
-}
-for _net in ("compact", "resnet50"):
-    CONTENDERS |= {
-        f"train {_net}": train(_net, "erm"),
-        f"train {_net} bf16": train(_net, "erm", "bf16"),
-        f"train {_net} usual": usual_training(_net, False),
-    }
-    CONTENDERS |= {f"at {_net}": train(_net, "at"), f"at {_net} usual": usual_training(_net, True)}
+"""Every contender, in the order in which those of a group take turns."""

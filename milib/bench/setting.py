@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from milib import attacks, data, defenses, inference, models, rng, training
 from milib.study import weights
@@ -15,11 +15,26 @@ from milib.study.params import load
 from milib.study.paths import project_root
 
 EPSILON, STEP_SIZE = 8 / 255, 2 / 255
+"""Of every attack, on pixels in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What is measured: images per PGD batch, its steps, rounds; images and draws of MI; chunk; batch sizes and steps of training."""
+    """How much is measured, and where.
+
+    - points: images in a PGD batch, default 20.
+    - steps: PGD steps, default 5.
+    - rounds: timed calls of each contender, default 3.
+    - few: images that MI predicts, at most `points`, default 16.
+    - draws: N of MI, and K of the adaptive gradient, default 30.
+    - chunk: images in a forward pass, default 16; a run of the benchmark measures the best one.
+    - batch: training images in a step of the compact net, default 128.
+    - small_batch: the same of the ResNet-50, default 32.
+    - training_steps: timed steps of the compact net, default 20.
+    - net: a name of `models.build` for all but training, default "resnet50".
+    - threads: of a CPU; 0, the default, takes every core.
+    - device: "cuda" where there is one, else "cpu".
+    """
 
     points: int = 20
     steps: int = 5
@@ -39,52 +54,76 @@ class Sizes:
         """Images whose draws fill four chunks or a little more."""
         return -(-4 * self.chunk // self.draws)
 
+    @property
+    def used_threads(self) -> int:
+        """The threads that a process of the benchmark uses."""
+        return self.threads or len(os.sched_getaffinity(0))
+
 
 class Setting:
-    """The same nets, images and pool for every contender, from the sizes alone."""
+    """The same nets, images and pool for every contender, from the sizes alone.
+
+    - sizes: how much is measured.
+
+    `x` [points, 3, 32, 32] in [0, 1] are the images, `y` [points] their labels, `few` the first
+    `sizes.few` of the images.
+    """
 
     def __init__(self, sizes: Sizes):
         self.sizes, self.device = sizes, torch.device(sizes.device)
-        torch.set_num_threads(sizes.threads or len(os.sched_getaffinity(0)))
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
-            False  # what is called fp32 here is that
-        )
+        torch.set_num_threads(sizes.used_threads)
+        # What is called fp32 here is fp32.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        count = 2000
         draw = rng.generator("bench")
-        images = torch.from_numpy(draw.integers(0, 256, (2000, 3, 32, 32), dtype=np.uint8)).to(
-            self.device
-        )
-        labels = torch.arange(2000, device=self.device) % 10
-        self.data = data.Dataset(images, labels, torch.arange(2000, device=self.device), 10, 255)
+        pixels = draw.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+        images = torch.from_numpy(pixels).to(self.device)
+        index = torch.arange(count, device=self.device)
+        self.data = data.Dataset(images, index % 10, index, 10, 255)
         self.net = self.new(sizes.net).eval()
         self.x = self.data.pixels(slice(sizes.points)).contiguous(memory_format=torch.channels_last)
+        # The net's own predictions, so that no library leaves out an image it takes for fooled.
         with torch.no_grad():
-            self.y = self.net(self.x).argmax(
-                1
-            )  # all of them are right, so that no library leaves one out
+            self.y = self.net(self.x).argmax(1)
         self.few = self.x[: sizes.few]
 
-    def new(self, name: str) -> nn.Module:
-        """An untrained net of milib.models for 32x32 images of ten classes."""
-        return models.build(name, 10, 3, 0).to(self.device, memory_format=torch.channels_last)
+    def new(self, name: str) -> models.Classifier:
+        """An untrained net for 32x32 images of ten classes.
 
-    def milib_attack(self, net: nn.Module, steps: list[int] | None = None) -> Tensor:
-        """milib's PGD on x: examples [B, len(steps), C, H, W], without a random start."""
-        options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": steps or [self.sizes.steps]}
+        - name: of `models.build`.
+        """
+        net = models.build(name, 10, 3, 0)
+        return net.to(self.device).to(memory_format=torch.channels_last)
+
+    def milib_attack(self, net: Callable[[Tensor], Tensor], steps: list[int]) -> Tensor:
+        """milib's PGD on x without a random start: examples [points, len(steps), 3, 32, 32].
+
+        - net: what is attacked.
+        - steps: numbers of steps, snapshots of one trajectory.
+        """
+        options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": steps}
         return attacks.pgd(net, self.x, self.y, **options)
 
-    def mi(self, mode: str = "ol", **options) -> defenses.MixupInference:
-        """MI at lambda = 0.5 around the frozen net."""
-        net, pool = inference.frozen(self.net), data.SamplePool(self.data)
-        return defenses.MixupInference(
-            net, pool, mode, 0.5, **{"draws": self.sizes.draws, "chunk": self.sizes.chunk} | options
-        )
+    def mi(self, mode: str = "ol") -> defenses.MixupInference:
+        """MI at lambda = 0.5 around the frozen net.
 
-    def trainer(self, net: str, name: str, batch: int, precision: str = "fp32") -> training.Trainer:
-        """A training of objective `name` on this setting's images, before its first step."""
-        few = load(project_root() / "params" / "c10.yaml", {"model": net, "batch_size": batch})
-        return training.Trainer(
-            weights.recipe(few, name), data.Splits(self.data, self.data, self.data), precision
-        )
+        - mode: "ol" (default) or "pl".
+        """
+        net, pool = inference.frozen(self.net), data.SamplePool(self.data)
+        options = {"draws": self.sizes.draws, "chunk": self.sizes.chunk}
+        return defenses.MixupInference(net, pool, mode, 0.5, **options)
+
+    def trainer(self, net: str, name: str, batch: int, precision: str) -> training.Trainer:
+        """A training on this setting's images, before its first step.
+
+        - net: a name of `models.build`.
+        - name: a name of `training.MODELS`.
+        - batch: images in a step.
+        - precision: "fp32" or "bf16".
+        """
+        run = load(project_root() / "params" / "c10.yaml", {"model": net, "batch_size": batch})
+        splits = data.Splits(self.data, self.data, self.data)
+        return training.Trainer(weights.recipe(run, name), splits, precision)
 
 
 def wait(device: torch.device) -> None:
@@ -93,10 +132,23 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(function: Callable, device: torch.device) -> float:
-    """Seconds of one call."""
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call.
+
+    - function: what is called.
+    - device: where it computes.
+    """
     wait(device)
     started = time.perf_counter()
     function()
     wait(device)
     return time.perf_counter() - started
+
+
+def fastest(count: int, function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of some calls.
+
+    - count: how many.
+    - function, device: as in `timed`.
+    """
+    return min(timed(function, device) for _ in range(count))

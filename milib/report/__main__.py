@@ -1,4 +1,7 @@
-"""The report of a run, `python -m milib.report <run>`: notebooks as HTML, index.html and the profile; offline, without scripts."""
+"""The report of a run, `python -m milib.report RUN`: its pages and its profile.
+
+The pages, index.html and the notebooks as HTML, are read offline and hold no scripts.
+"""
 
 import argparse
 import os
@@ -11,7 +14,12 @@ from milib.study import paths
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line: builds everything, prints the profile and where index.html lies; a UserError becomes one line and exit 1."""
+    """The command line: builds the pages, then prints the profile and where index.html lies.
+
+    - arguments: by default those of the command line.
+
+    A UserError becomes one line and exit 1.
+    """
     parser = argparse.ArgumentParser(prog="python -m milib.report", description=__doc__)
     parser.add_argument("run", help="name of a run: a folder in outputs/")
     run = parser.parse_args(arguments).run

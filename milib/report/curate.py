@@ -1,10 +1,12 @@
-"""Keep a finished run as evidence: `python -m milib.report.curate RUN` copies what its notebooks last used to outputs/reference/RUN.
+"""Keep a finished run as evidence: `python -m milib.report.curate RUN`.
 
-It then writes outputs/reference/FINDINGS.md and the README's overview anew, from the records of all runs that lie there.
+What the run's notebooks last used is copied to outputs/reference/RUN, in few files: see
+`run_folder`. Then outputs/reference/FINDINGS.md and the README's table are written anew, from all
+runs that lie there.
 """
 
-import gzip
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,98 +15,157 @@ import nbformat
 from milib import files
 from milib.errors import UserError
 from milib.report import findings
+from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, pack
 from milib.study import paths
-from milib.study.store import read_json, read_record
+from milib.study.store import read_json
 
-PARTS = {"tables": "*", "figures": "*", "profile": "*"}
-"""What is kept besides notebooks and records. Checkpoints are shipped by milib.study.train."""
-
-
-def used_records(folder: Path) -> list[Path]:
-    """The records that the notebooks' last runs read. Raises UserError where one is missing or damaged."""
-    found = [folder / "records" / name for name in sorted(_named(folder))]
-    for path in found:
-        if not path.exists():
-            raise UserError(f"{path} is missing: run the notebooks of '{folder.name}' again")
-        read_record(path)
-    return found
+PAGES = ("README.md", "outputs/reference/FINDINGS.md")
+"""The pages whose SVG figures are kept; of every other figure the PNG is enough."""
 
 
-def _named(folder: Path) -> set[str]:
-    """The records that the profiles of a folder's notebooks name."""
-    return {
-        entry["name"]
-        for path in folder.glob("profile/*.json")
-        for entry in read_json(path, [])
-        if entry["kind"] == "record"
-    }
+def named_records(profile: dict[str, dict]) -> set[str]:
+    """The records that notebooks read when they last ran.
+
+    - profile: notebook -> its "entries", as in run.json.
+    """
+    entries = [entry for each in profile.values() for entry in each["entries"]]
+    return {entry["name"] for entry in entries if entry["kind"] == "record"}
+
+
+def kept_records(run: RunFolder) -> dict[str, dict]:
+    """The records that the notebooks' last runs read, by file name.
+
+    Raises UserError where one is missing or damaged.
+    """
+    names, records = sorted(named_records(run.notes()["profile"])), run.records()
+    for name in names:
+        if name not in records:
+            path = run.path / "records" / name
+            raise UserError(f"{path} is missing: run the notebooks of '{run.name}' again")
+    return {name: records[name] for name in names}
 
 
 def tidy(path: Path) -> bytes:
-    """An executed notebook without what papermill notes about the machine. Raises UserError where a cell failed or a path stands in it."""
+    """An executed notebook without what papermill notes about the machine.
+
+    - path: the notebook.
+
+    Raises UserError where a cell failed or a path of this machine is shown.
+    """
     notebook = nbformat.read(path, 4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        kept = {"tags": cell.metadata.get("tags", [])}
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            kept["jupyter"] = {"source_hidden": True}
+        cell.metadata = kept
         if any(output.output_type == "error" for output in cell.get("outputs", [])):
             raise UserError(f"{path} stopped with an error: run it again")
     text = nbformat.writes(notebook)
     for place in (str(paths.project_root()), str(Path.home()) + "/"):
         if len(place) > 3 and place in text:
-            raise UserError(
-                f"{path} shows {place}: a path of this machine does not belong into a curated run"
-            )
+            what = "a path of this machine does not belong into a curated run"
+            raise UserError(f"{path} shows {place}: {what}")
     return (text + "\n").encode()
 
 
-def curate(folder: Path, target: Path) -> None:
-    """Copy a run's notebooks with their records, tables, figures and profiles to `target`, in place of what these notebooks left there.
+def timed(run: RunFolder) -> dict[str, dict]:
+    """A live run's profile; where papermill ran without make, with the seconds that it noted."""
+    profile = {}
+    for name, found in run.notes()["profile"].items():
+        notebook = read_json(run.path / "notebooks" / f"{name}.ipynb") or {}
+        taken = notebook.get("metadata", {}).get("papermill", {}).get("duration")
+        profile[name] = found | {"seconds": round(taken, 1)} if taken else found
+    return profile
 
-    What other notebooks left stays. Records are compressed, to a quarter of their size: `zcat` shows one. Raises UserError.
+
+def merged(old: dict[str, dict], new: dict[str, dict], notebooks: set[str]) -> dict[str, dict]:
+    """The notes of a curated run, where some of its notebooks were run again.
+
+    - old: its notes as they are.
+    - new: the notes of the run that is curated.
+    - notebooks: the names of those that were run; what they left goes, what others left stays.
     """
-    notebooks = {path.name: tidy(path) for path in sorted(folder.glob("notebooks/*.ipynb"))}
+    notes = {}
+    for part in NOTED:
+        kept = {}
+        for name, found in old[part].items():
+            notebook = name if part in ("parameters", "profile") else found.get("notebook")
+            if notebook not in notebooks:
+                kept[name] = found
+        notes[part] = kept | new[part]
+    return notes
+
+
+def curate(folder: Path, target: Path) -> None:
+    """Copies a run's notebooks with what they used, in place of what these notebooks left before.
+
+    - folder: the live run.
+    - target: the curated run. What its other notebooks left, and its checkpoints, stay.
+
+    Raises UserError, before anything is written, where the run is not whole.
+    """
+    run, before = RunFolder(folder), RunFolder(target)
+    notebooks = {path.stem: tidy(path) for path in sorted(run.path.glob("notebooks/*.ipynb"))}
     if not notebooks:
         raise UserError(
-            f"{folder} has no executed notebook: `make study RUN={folder.name}` makes them"
+            f"{folder} has no executed notebook: `make study RUN={run.name}` makes them"
         )
-    records = used_records(folder)
-    for about in (*target.glob("tables/*.json"), *target.glob("figures/*.json")):
-        if f"{read_json(about)['notebook']}.ipynb" in notebooks:
-            for path in about.parent.glob(f"{about.stem}.*"):
-                path.unlink()
+    records = before.records() | kept_records(run)
+    notes = merged(before.notes(), run.notes() | {"profile": timed(run)}, set(notebooks))
+    used = named_records(notes["profile"])
+    files.write_atomic(target / PACKED, pack({n: records[n] for n in records if n in used}))
+    text = json.dumps(notes, indent=1, ensure_ascii=False) + "\n"
+    files.write_atomic(target / NOTES, text.encode())
     for name, content in notebooks.items():
-        files.write_atomic(target / "notebooks" / name, content)
-    for path in (
-        path for part, pattern in PARTS.items() for path in sorted(folder.glob(f"{part}/{pattern}"))
-    ):
-        files.write_atomic(target / path.relative_to(folder), path.read_bytes())
-    for path in (folder / "notebooks" / name for name in notebooks):
-        if (
-            taken := read_json(path)["metadata"].get("papermill", {}).get("duration")
-        ):  # started without make: no profile/*.seconds
-            files.write_atomic(
-                target / "profile" / f"{path.stem}.seconds", f"{taken:.1f}\n".encode()
-            )
-    for path in records:
-        files.write_atomic(
-            target / "records" / f"{path.name}.gz", gzip.compress(path.read_bytes(), mtime=0)
-        )
-    used = _named(target)
-    for path in target.glob("records/*"):
-        if path.name.removesuffix(".gz") not in used:
+        files.write_atomic(target / "notebooks" / f"{name}.ipynb", content)
+    as_svg = shown_as_svg(target.name)
+    _remove(target, before.notes(), notes, as_svg)
+    for path in _exhibits(run.path, as_svg):
+        files.write_atomic(target / path.relative_to(run.path), path.read_bytes())
+
+
+def _exhibits(folder: Path, as_svg: set[str]) -> list[Path]:
+    """The files of a live run's tables and figures that are kept."""
+    found = [*folder.glob("tables/[!.]*.csv"), *folder.glob("figures/[!.]*.png")]
+    return found + [path for path in folder.glob("figures/[!.]*.svg") if path.stem in as_svg]
+
+
+def _remove(target: Path, before: dict, notes: dict, as_svg: set[str]) -> None:
+    """Takes away the tables and figures that no notebook makes now, and SVGs that no page shows."""
+    for kind in ("tables", "figures"):
+        for name in set(before[kind]) - set(notes[kind]):
+            for path in target.glob(f"{kind}/{name}.*"):
+                path.unlink()
+    for path in target.glob("figures/*.svg"):
+        if path.stem not in as_svg:
             path.unlink()
 
 
+def shown_as_svg(run: str) -> set[str]:
+    """The figures of a curated run that one of PAGES shows as SVG.
+
+    - run: its name.
+    """
+    pages = [paths.project_root() / page for page in PAGES]
+    text = "".join(page.read_text() for page in pages if page.exists())
+    return set(re.findall(rf"\b{re.escape(run)}/figures/(\w+)\.svg", text))
+
+
 def main(arguments: list[str]) -> None:
-    """The command line. Without a run it writes FINDINGS.md and the README's overview alone. Raises UserError."""
+    """The command line. Without a run it writes FINDINGS.md and the README's table alone.
+
+    - arguments: names of runs.
+
+    Raises UserError.
+    """
     root = paths.project_root()
     reference = root / "outputs" / "reference"
     for run in arguments:
         curate(paths.outputs_root() / run, reference / run)
     files.write_atomic(reference / "FINDINGS.md", findings.text(reference).encode())
-    files.write_atomic(
-        root / "README.md", findings.readme((root / "README.md").read_text(), reference).encode()
-    )
+    page = findings.readme((root / "README.md").read_text(), reference)
+    files.write_atomic(root / "README.md", page.encode())
     print(json.dumps({"curated": arguments, "findings": "outputs/reference/FINDINGS.md"}))
 
 

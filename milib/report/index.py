@@ -1,397 +1,240 @@
-"""The index of a report: claims, figures, tables, and what made each of them."""
+"""The index of a report: claims, figures, tables, and what made each of them.
+
+What the page shows is gathered here; how it is shown, and every sentence, is in index.html.j2.
+"""
 
 import base64
 import contextlib
-import html
-import json
-from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+
+from markupsafe import Markup
 
 from milib import files
 from milib.data import SOURCES
 from milib.errors import UserError
 from milib.report import notebook_page
-from milib.report.html import prose, whole_page
-from milib.report.profile import _summary, _timing
-from milib.study import claims, notebook, progress
-from milib.study.rules import in_words
-from milib.study.store import read_json, read_record
-from milib.views import provenance
-
-ABOUT = (
-    "Mixup Inference (Pang, Xu and Zhu, ICLR 2020) averages a mixup-trained classifier's predictions over mixtures of the input with other images, "
-    "to blunt adversarial perturbations. This page gathers what seven notebooks measured when they ran that paper again: "
-    "claims with their verdicts, figures, tables, and what made each of them. "
-)
-
-DATA_NOTES = {
-    "digits": "The data are scikit-learn's digits (8x8 pixels): <strong>a rehearsal, never evidence about the paper</strong>.",
-    "cifar10": "The data are CIFAR-10.",
-    "cifar100": "The data are CIFAR-100.",
-    "generated": "The data are images made from random numbers: <strong>a test of the code, evidence of nothing</strong>.",
-}
-"""A sentence (HTML) on each data set that needs one."""
+from milib.report.claim_cards import claim_groups, tally
+from milib.report.html import TEMPLATES, whole_page
+from milib.report.profile import SLOWEST, latest, summary
+from milib.report.run_folder import PACKED, RunFolder
+from milib.study import claims, params, progress
+from milib.views import provenance, styling
 
 
-def _link(folder: Path, path: str, text: str = "") -> str:
-    """A relative link to a file, or to its compressed form (a curated record); the text alone where there is neither."""
-    text = html.escape(text or Path(path).name)
-    there = next((name for name in (path, f"{path}.gz") if (folder / name).is_file()), None)
-    return f'<a href="{quote(there)}">{text}</a>' if there else text
+@dataclass(frozen=True)
+class Origin:
+    """What made a figure, a table or a verdict.
 
-
-def _table(header: list[str], rows: Iterable[list[str]]) -> str:
-    """A table of ready HTML cells; headings that begin with # stand over numbers."""
-    right = [' class="number"' if cell.startswith("#") else "" for cell in header]
-    lines = [
-        [f"<td{side}>{cell}</td>" for cell, side in zip(row, right, strict=True)] for row in rows
-    ]
-    top = [f"<th{side}>{cell.lstrip('#')}</th>" for cell, side in zip(header, right, strict=True)]
-    return (
-        '<div class="wide"><table>'
-        + "".join(f"<tr>{''.join(cells)}</tr>" for cells in [top, *lines])
-        + "</table></div>"
-    )
-
-
-def _records(folder: Path, used: set[str]) -> dict[str, dict]:
-    """Records by file name, without their results (claims apart), each with `used`: whether the notebooks' last runs read it.
-
-    Where no profile says, all count as used. Raises UserError for a damaged one.
+    - notebook: its name; empty where nothing is known.
+    - commits: at which its records were made, and it itself.
+    - records, checkpoints: the files that the notebook had read up to there.
     """
-    found = {}
-    for path in sorted(folder.glob("records/*.json*")):
-        content = read_record(path)
-        found[path.name.removesuffix(".gz")] = (
-            content
-            if path.name.startswith("claims-")
-            else content | {"result": None, "identity": {"data": content["identity"].get("data")}}
-        )
-    for name, record in found.items():
-        record["used"] = name in used or not used & set(found)
-    return found
+
+    notebook: str
+    commits: list[str]
+    records: list[str]
+    checkpoints: list[str]
 
 
-def _made_by(folder: Path, about: dict, records: dict[str, dict]) -> str:
-    """Under a figure or table: the notebook, the commits, and the files it had read so far (their names hold the fingerprints)."""
-    notebook, names = str(about.get("notebook", "")), about.get("records", [])
-    links = [
-        _link(folder, f"records/{name}") + ("" if name in records else " (no longer there)")
-        for name in names
-    ]
-    links += [_link(folder, f"checkpoints/{name}") for name in about.get("checkpoints", [])]
-    commits = {str(records[name]["made"]["commit"]) for name in names if name in records} | (
-        {str(about["commit"])} if about.get("commit") else set()
-    )
-    text = (
-        f"made by notebook {_link(folder, f'notebooks/{notebook}.html', notebook)}"
-        if notebook
-        else "nothing says what made it"
-    )
-    text += f" at commit {', '.join(sorted(commits))}" if commits else ""
-    read = ", ".join(links)
-    if len(links) > 3:
-        return f'<details class="made"><summary>{text}; {len(links)} files read up to here</summary>{read}</details>'
-    return f'<p class="made">{text}{f" from {read}" if read else ""}</p>'
+def origin(run: RunFolder, about: dict) -> Origin:
+    """What made something, from the note that was left beside it.
+
+    - about: as `RunFolder.about` returns it.
+    """
+    names, records = about.get("records", []), run.records()
+    commits = {str(records[name]["made"]["commit"]) for name in names if name in records}
+    if about.get("commit"):
+        commits.add(str(about["commit"]))
+    notebook = str(about.get("notebook", ""))
+    return Origin(notebook, sorted(commits), names, about.get("checkpoints", []))
 
 
-def _comparison(entry: dict, margin: object) -> str:
-    """A measured difference: its interval in numbers, and drawn with zero (line) and the margin (dashed)."""
-    mean, ends = (
-        entry["mean"],
-        [entry[end] for end in ("low", "high") if entry.get(end) is not None],
-    )
-    text = f"{prose(entry['label'])}: <strong>{mean:.3g}</strong>" + (
-        f" [{ends[0]:.3g}, {ends[1]:.3g}]" if len(ends) == 2 else ""
-    )
-    marks = {"zero": 0.0} | (
-        {"margin": margin} if isinstance(margin, int | float) and margin else {}
-    )
-    least, most = min(mean, *ends, *marks.values()), max(mean, *ends, *marks.values())
-    place = {
-        value: f"{100 * (value - least) / ((most - least) or 1):.1f}"
-        for value in (mean, *ends, *marks.values())
+def link(folder: Path, path: str, text: str = "") -> Markup:
+    """A link to a file of the run; the text alone where there is no such file.
+
+    - path: relative to the run's folder.
+    - text: by default the file's name.
+    """
+    text = text or Path(path).name
+    if not (folder / path).is_file():
+        return Markup.escape(text)
+    return Markup('<a href="{}">{}</a>').format(quote(path), text)
+
+
+def used_records(run: RunFolder) -> set[str]:
+    """The records that the notebooks' last runs read; all of them where no profile tells."""
+    read = {entry["name"] for timing in run.profile().values() for entry in timing.entries}
+    return read & set(run.records()) or set(run.records())
+
+
+def exhibit(run: RunFolder, kind: str, name: str) -> dict:
+    """A figure or table: what is shown, its caption, its files, and the note beside it.
+
+    - kind: "figures" or "tables".
+    """
+    about = run.about(kind, name)
+    endings = ("png", "svg", "csv")
+    paths = {ending: run.path / kind / f"{name}.{ending}" for ending in endings}
+    there = {ending: path for ending, path in paths.items() if path.exists()}
+    notes = [about[key] for key in ("settings", "models") if about.get(key)]
+    shown = _image(there) if kind == "figures" else {"table": _table(there["csv"], name)}
+    return shown | {
+        "name": name,
+        "caption": about.get("caption", name),
+        "settings": "; ".join(notes),
+        "files": {ending: f"{kind}/{path.name}" for ending, path in there.items()},
+        "about": about,
     }
-    drawn = "".join(
-        f'<i class="{kind}" style="left:{place[value]}%"></i>' for kind, value in marks.items()
-    )
-    if len(ends) == 2:
-        drawn += f'<i class="range" style="left:{place[ends[0]]}%;right:{100 - float(place[ends[1]]):.1f}%"></i>'
-    drawn += f'<i class="mean" style="left:{place[mean]}%"></i>'
-    return f'<div class="comparison"><span>{text}</span><span class="strip" aria-hidden="true">{drawn}</span></div>'
 
 
-def _claims(folder: Path, records: dict[str, dict]) -> str:
-    """Every claim with its verdict, from the newest claims record of each notebook (one its last run read comes first)."""
-    newest: dict[str, str] = {}
-    for name, record in records.items():
-        rank = [
-            (records[n]["used"], records[n]["made"]["when"])
-            for n in (name, newest.get(record["name"]))
-            if n
-        ]
-        if name.startswith("claims-") and rank[0] == max(rank):
-            newest[record["name"]] = name
-    tally, parts = Counter(), []
-    for title, name in sorted(newest.items()):
-        parts.append(
-            f"<h3>{html.escape(title.removeprefix('claims-'))}{'' if records[name]['used'] else ' (of an earlier run)'}</h3>"
-        )
-        for claim in in_words(records[name]["result"]["claims"]):
-            tally[claim["verdict"]] += 1
-            head = f'<span class="verdict">{claim["verdict"]}</span> {prose(claim["statement"])}'
-            room = (
-                f" ± {claim['room']}"
-                if claim.get("room") and records[name]["identity"].get("rehearsal")
-                else ""
-            )
-            made = f"{html.escape(claim['id'])}; {prose(claim['source'])}; margin {prose(claim['margin'])}{room}"
-            drawn = [
-                _comparison(entry, claim["margin"])
-                for entry in sorted(claim["comparisons"], key=lambda entry: entry["low"])
-            ]
-            if len(drawn) > claims.MANY:
-                drawn = [
-                    *drawn[:1],
-                    f"<details><summary>the weakest of {len(drawn)} comparisons; the others</summary>",
-                    *drawn[1:],
-                    "</details>",
-                ]
-            kind = claim["verdict"].replace(" ", "-")
-            parts.append(
-                f'<article class="claim {kind}"><p>{head}</p>{"".join(drawn)}<p class="made">{made}</p></article>'
-            )
-        parts.append(
-            _made_by(folder, {"notebook": records[name]["notebook"], "records": [name]}, records)
-        )
-    count = ", ".join(
-        f"{tally[verdict]} {word}"
-        for verdict, word in claims.VERDICTS.items()
-        if tally[verdict] or verdict != "not measured"
-    )
-    note = "Each interval is drawn with zero (solid) and the margin (dashed)."
-    return (
-        f"<p>{count}. {note}</p>" + "".join(parts) if tally else "<p>No claims were judged yet.</p>"
-    )
+def _image(paths: dict[str, Path]) -> dict:
+    """A picture as the page embeds it; the width gives all PNG figures letters of one size."""
+    if "png" not in paths:
+        return {"media": "image/svg+xml", "content": _base64(paths["svg"]), "width": None}
+    header = paths["png"].read_bytes()[:24]
+    width = int.from_bytes(header[16:20]) // 2
+    return {"media": "image/png", "content": _base64(paths["png"]), "width": width}
 
 
-def _exhibits(folder: Path, kind: str, records: dict[str, dict]) -> str:
-    """All figures or all tables, embedded, each with its caption and what made it, in the order in which the notebooks made them."""
-    names = {
-        path.stem
-        for ending in ("png", "svg", "html")
-        for path in folder.glob(f"{kind}/[!.]*.{ending}")
-    }
-    notes, parts = {name: read_json(folder / kind / f"{name}.json", {}) for name in names}, []
-    for name in sorted(
-        names,
-        key=lambda name: (
-            notes[name].get("notebook", ""),
-            len(notes[name].get("records", [])),
-            name,
-        ),
-    ):
-        about, files = (
-            notes[name],
-            {e: folder / kind / f"{name}.{e}" for e in ("png", "svg", "html", "csv")},
-        )
-        settings = "; ".join(about[key] for key in ("settings", "models") if about.get(key))
-        caption = prose(about.get("caption", name)) + (
-            f". <small>{html.escape(settings)}.</small>" if settings else ""
-        )
-        if files["html"].exists():
-            shown = f'<div class="wide">{files["html"].read_text()}</div>'
-        else:
-            file, media = (
-                (files["png"], "image/png")
-                if files["png"].exists()
-                else (files["svg"], "image/svg+xml")
-            )
-            content = file.read_bytes()
-            width = (
-                f' width="{int.from_bytes(content[16:20]) // 2}"' if media == "image/png" else ""
-            )  # one size of letters in all figures
-            shown = f'<img alt="{html.escape(name)}"{width} src="data:{media};base64,{base64.b64encode(content).decode()}">'
-        same = ", ".join(
-            _link(folder, f"{kind}/{file.name}", ending)
-            for ending, file in files.items()
-            if file.exists()
-        )
-        made = _made_by(folder, about, records)
-        parts.append(
-            f'<figure id="{html.escape(name)}">{shown}<figcaption>{caption} <small>({same})</small></figcaption>{made}</figure>'
-        )
-    return "".join(parts) or "<p>None yet.</p>"
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
-def _settings(folder: Path) -> list[str]:
-    """What the notebooks measured on and with, in words, from their parameters cells; where they differ, each. Cells of another version say nothing."""
+def _table(path: Path, name: str) -> Markup:
+    return Markup(styling.styled(styling.read(path), name).to_html())
+
+
+def settings(run: RunFolder) -> list[str]:
+    """What the notebooks measured on and with, in words; where they differ, each.
+
+    Parameters that this version does not know say nothing.
+    """
     found = []
-    for path in sorted(folder.glob("notebooks/*.ipynb")):
-        sources = [
-            "".join(cell["source"])
-            for cell in read_json(path, {}).get("cells", [])
-            if cell["cell_type"] == "code"
-        ]
-        if not any(source.startswith(notebook.MARK) for source in sources):
-            continue
+    for name in run.profile():
         with contextlib.suppress(UserError):
-            run = notebook.from_sources(sources)
-            fewer = {"03": run.n_theory, "07": run.n_adaptive}
-            fewer = ", ".join(
-                f"{count:,} in {number}"
-                for number, count in fewer.items()
-                if list(folder.glob(f"notebooks/{number}_*.ipynb"))
-            )
-            images = f"{run.n_test:,} test images" + (f" ({fewer})" if fewer else "")
-            attack = f"PGD within {provenance.fraction(run.epsilon)}, in steps of {provenance.fraction(run.step_size)}, on pixels in [0, 1]"
-            found.append(
-                f"{run.model} net; {images}; {attack}; N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}"
-            )
+            if values := run.parameters(name):
+                found.append(_told(params.build(values), list(run.profile())))
     return list(dict.fromkeys(found))
 
 
-def _origin(folder: Path, records: dict[str, dict], timing: dict) -> str:
-    """What the run is: its data, machine, versions, commits and dates, as its records tell, and how long its notebooks took."""
-    made = [record["made"] for record in records.values() if record["used"]]
-    data = sorted(
-        {
-            record["identity"]["data"]
-            for record in records.values()
-            if record["identity"].get("data") in SOURCES
-        }
-    ) or [folder.name]
+def _told(run: params.Params, notebooks: list[str]) -> str:
+    fewer = {"03": run.n_theory, "07": run.n_adaptive}
+    numbers = {name[:2] for name in notebooks}
+    others = ", ".join(f"{count:,} in {nr}" for nr, count in fewer.items() if nr in numbers)
+    images = f"{run.n_test:,} test images" + (f" ({others})" if others else "")
+    steps = provenance.fraction(run.step_size)
+    attack = f"PGD within {provenance.fraction(run.epsilon)}, in steps of {steps}"
+    draws = f"N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}"
+    return f"{run.model} net; {images}; {attack}, on pixels in [0, 1]; {draws}"
+
+
+def facts(run: RunFolder, used: set[str]) -> dict[str, list[str]]:
+    """What the run is, as its records tell: settings, machine, versions, commits, dates, times.
+
+    - used: the records that count.
+    """
+    records = [record for name, record in run.records().items() if name in used]
+    made = [record["made"] for record in records]
+    versions = {f"{name} {v}" for entry in made for name, v in entry["versions"].items()}
     whens = sorted({entry["when"] for entry in made})
-    facts = {
-        "Settings": _settings(folder),
+    walls = [wall for wall, _ in run.profile().values() if wall is not None]
+    found = {
+        "Settings": settings(run),
         "Machine": sorted({f"{entry['machine']}, {entry['threads']} threads" for entry in made}),
-        "Versions": sorted(
-            {f"{name} {version}" for entry in made for name, version in entry["versions"].items()}
-        ),
+        "Versions": sorted(versions),
         "Commit": sorted({str(entry["commit"]) for entry in made}),
-        "Computed": [" to ".join(dict.fromkeys((whens[0], whens[-1])))]
-        if whens
-        else ["nothing yet"],
-        "Records took": [
-            progress.about(sum(record["seconds"] for record in records.values() if record["used"]))
-        ],
+        "Computed": [" to ".join(dict.fromkeys((whens[0], whens[-1])))] if made else [],
+        "Records took": [progress.about(sum(record["seconds"] for record in records))],
+        "Notebooks took": [f"{progress.about(sum(walls))} when they last ran"] if walls else [],
     }
-    if walls := [wall for wall, _ in timing.values() if wall is not None]:
-        facts["Notebooks took"] = [f"{progress.about(sum(walls))} when they last ran"]
-    lines = "".join(
-        f"<dt>{name}</dt><dd>{html.escape('; '.join(values))}</dd>"
-        for name, values in facts.items()
-        if values
-    )
-    symbols = (
-        f"Symbols are explained in {_link(folder, 'notebooks/01_train_mixup.html', 'notebook 1')}. "
-    )
-    return f"<p>{ABOUT}{symbols}{' '.join(DATA_NOTES.get(name, f'The data are {html.escape(name)}.') for name in data)}</p><dl>{lines}</dl>"
+    return {name: values for name, values in found.items() if values}
 
 
-def _logs(folder: Path) -> list[dict]:
-    """The training logs: file, model, epochs, seconds. Raises UserError for a damaged one."""
+def data_sets(run: RunFolder, used: set[str]) -> list[str]:
+    """The data sets of the records that count; the run's name where none tells."""
+    named = {run.records()[name]["identity"].get("data") for name in used}
+    return sorted(named & set(SOURCES)) or [run.name]
+
+
+def costs(run: RunFolder, used: set[str], logs: list[dict]) -> list[dict]:
+    """The slowest records and trainings: seconds, file, and where they were made."""
+    found = [
+        {"seconds": record["seconds"], "record": name, "log": "", "where": record["notebook"]}
+        for name, record in run.records().items()
+        if name in used
+    ]
+    for log in logs:
+        row = {"seconds": log["seconds"], "record": "", "log": log["file"], "where": "training"}
+        found.append(row)
+    return sorted(found, key=lambda row: row["seconds"], reverse=True)[:SLOWEST]
+
+
+def training_logs(run: RunFolder) -> list[dict]:
+    """File, model, epochs and seconds of each training."""
+    return [
+        {
+            "file": log.file,
+            "model": log.recipe.get("name", Path(log.file).stem),
+            "epochs": len(log.epochs),
+            "seconds": sum(entry.get("seconds", 0.0) for entry in log.epochs),
+        }
+        for log in run.logs()
+    ]
+
+
+def timings(run: RunFolder) -> list[dict]:
+    """Of each notebook the wall seconds, what it computed, and how much came from the cache."""
     found = []
-    for path in sorted(folder.glob("checkpoints/*.jsonl")):
-        try:
-            recipe, *entries = map(json.loads, path.read_text().splitlines())
-            seconds = sum(entry.get("seconds", 0.0) for entry in entries)
-            found.append(
-                {
-                    "file": path.name,
-                    "name": recipe.get("name", path.stem),
-                    "epochs": len(entries),
-                    "seconds": seconds,
-                }
-            )
-        except (ValueError, AttributeError):
-            raise UserError(f"{path} is damaged: delete it") from None
+    for name, (wall, entries) in run.profile().items():
+        computed, cached = summary(latest(entries).values())
+        found.append({"notebook": name, "wall": wall, "computed": computed, "cached": cached})
+    return found
+
+
+def pages(run: RunFolder) -> list[dict]:
+    """Writes each notebook's page; returns their names, titles, and whether they failed."""
+    found = []
+    for path in sorted(run.path.glob("notebooks/*.ipynb")):
+        notebook_page.notebook_html(path, path.with_suffix(".html"), home="../index.html")
+        title, failed = notebook_page.notebook_title(path)
+        found.append({"name": path.stem, "title": title, "failed": failed})
     return found
 
 
 def build(folder: Path) -> Path:
-    """The report of a run's folder: each notebook as HTML, then index.html, whose path is returned. Raises UserError."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist: `make study RUN={folder.name}` makes it")
-    notebooks, shown = sorted(folder.glob("notebooks/*.ipynb")), []
-    for path in notebooks:
-        notebook_page.notebook_html(path, path.with_suffix(".html"), home="../index.html")
-        title, failed = notebook_page.notebook_title(path)
-        links = f"{_link(folder, f'notebooks/{path.stem}.html', title)} <small>({_link(folder, f'notebooks/{path.name}', 'ipynb')})</small>"
-        shown.append(
-            f"<li>{links}{' <strong class=verdict>stopped with an error</strong>' if failed else ''}</li>"
-        )
-    timing, logs = _timing(folder), _logs(folder)
-    records = _records(folder, {name for _, entries in timing.values() for name in entries})
-    cost = [
-        (r["seconds"], _link(folder, f"records/{name}"), r["notebook"])
-        for name, r in records.items()
-        if r["used"]
-    ]
-    cost += [
-        (log["seconds"], _link(folder, f"checkpoints/{log['file']}"), "training") for log in logs
-    ]
-    listed = _table(
-        ["record", "notebook", "#seconds", "made", "commit"],
-        (
-            [
-                _link(folder, f"records/{name}") + ("" if r["used"] else " <small>(older)</small>"),
-                *(
-                    html.escape(str(cell))
-                    for cell in (
-                        r["notebook"],
-                        f"{r['seconds']:.1f}",
-                        r["made"]["when"],
-                        r["made"]["commit"],
-                    )
-                ),
-            ]
-            for name, r in records.items()
-        ),
+    """Writes the report of a run: each notebook as HTML, then index.html.
+
+    - folder: the run's folder, live or curated.
+
+    Returns the path of index.html. Raises UserError where the folder is missing or a file damaged.
+    """
+    run = RunFolder(folder)
+    if not run.path.is_dir():
+        raise UserError(f"{run.path} does not exist: `make study RUN={run.name}` makes it")
+    notebooks, logs, used = pages(run), training_logs(run), used_records(run)
+    groups = claim_groups(run.records(), used)
+    body = TEMPLATES.get_template("index.html.j2").render(
+        run=run,
+        link=partial(link, run.path),
+        origin=partial(origin, run),
+        packed=PACKED,
+        notebooks=notebooks,
+        data=data_sets(run, used),
+        facts=facts(run, used),
+        groups=groups,
+        tally=tally(groups),
+        many=claims.MANY,
+        figures=[exhibit(run, "figures", name) for name in run.figures()],
+        tables=[exhibit(run, "tables", name) for name in run.tables()],
+        logs=logs,
+        timings=timings(run),
+        costs=costs(run, used, logs),
+        records=run.records(),
+        used=used,
     )
-    walls = [
-        [
-            html.escape(name),
-            "not re-run" if wall is None else f"{wall:.1f}",
-            *map(str, _summary(entries.values())),
-        ]
-        for name, (wall, entries) in timing.items()
-    ]
-    trained = (
-        [
-            _link(folder, f"checkpoints/{g['file']}"),
-            html.escape(g["name"]),
-            str(g["epochs"]),
-            f"{g['seconds']:.1f}",
-        ]
-        for g in logs
-    )
-    slowest = (
-        [f"{seconds:.1f}", what, html.escape(where)]
-        for seconds, what, where in sorted(cost, reverse=True)[:10]
-    )
-    sections = {
-        "Claims": _claims(folder, records),
-        "Figures": _exhibits(folder, "figures", records),
-        "Tables": _exhibits(folder, "tables", records),
-        "Notebooks": f"<ul>{''.join(shown)}</ul>" if shown else "<p>None was run yet.</p>",
-        "Training logs": _table(["log", "model", "#epochs", "#seconds"], trained),
-        "What took how long": _table(
-            ["notebook", "#wall seconds", "computed when it last ran", "#from the cache"], walls
-        )
-        + "<p>The slowest records and trainings, whenever they were computed:</p>"
-        + _table(["#seconds", "what", "where"], slowest),
-        "Records": f"<details><summary>all {len(records)} records, one JSON file each</summary>{listed}</details>",
-    }
-    body = f"<h1>Mixup Inference, run again: {html.escape(folder.name)}</h1>" + _origin(
-        folder, records, timing
-    )
-    body += "".join(
-        f"<section><h2>{title}</h2>{content}</section>" for title, content in sections.items()
-    )
-    index = folder / "index.html"
-    files.write_atomic(index, whole_page(f"Mixup Inference: {folder.name}", body, ""))
+    index = run.path / "index.html"
+    files.write_atomic(index, whole_page(f"Mixup Inference: {run.name}", body))
     return index

@@ -1,19 +1,37 @@
-"""The paper's claims, decided from records: params/claims.yaml says what is compared, this module how.
+"""The paper's claims, decided from records: params/claims.yaml says what is compared, this how.
 
-`evidence` is what a notebook has measured: {"linearity": {model: record}, "scores": {(model, defense): record},
-"components": {mode: (record, ratio)}, "detection": {model: record}, "tradeoff": {(model, defense): record},
-"adaptive": {(model, samples): record}}; each notebook gives the parts its own claims need.
+`evidence` is what a notebook has measured. Each notebook gives the parts that its claims need:
+
+- "linearity": {model: record}
+- "scores": {(model, defense): record}
+- "components": {mode: (record, ratio)}
+- "detection": {model: record}
+- "tradeoff": {(model, defense): record}
+- "adaptive": {(model, samples): record}
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from milib import statistics, theory
 from milib.files import digest
+from milib.shapes import Values
 from milib.study.identity import code_digest
-from milib.study.rows import BASELINES, MI, NAMES, PRIMARY, TableRow, correct, parameters, row_name
+from milib.study.rows import (
+    BASELINES,
+    MI,
+    NAMES,
+    PRIMARY,
+    TableRow,
+    accuracy,
+    by_setting,
+    correct,
+    detector_scores,
+    parameters,
+    row_name,
+)
 from milib.study.rules import claims_table, in_words, rule
 from milib.study.study import Study
 
@@ -23,18 +41,23 @@ VERDICTS = {
     "undecided": "undecided",
     "not measured": "not measured",
 }
-"""A verdict of claims.verdict, and its word after a number."""
+"""A verdict of `verdict`, and its word after a number."""
 MANY = 4
 """Of more comparisons than these behind one verdict, only the weakest stands open."""
-
-
 DECIDING = ("milib.statistics", "milib.theory", "milib.study.rows", "milib.study.claims")
 """The modules that make verdicts of records."""
+ALLOWED = 0.01
+"""By so much clean accuracy may an MI setting lie below the baseline that it dominates."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One difference that a claim says is positive: its mean over images and 95 % interval."""
+    """One difference that a claim says is positive.
+
+    - label: what is compared.
+    - mean: over images.
+    - low, high: its 95 % interval.
+    """
 
     label: str
     mean: float
@@ -42,57 +65,73 @@ class Comparison:
     high: float
 
 
-def _compare(label: str, values: np.ndarray) -> Comparison:
+def _compare(label: str, values: Values) -> Comparison:
     return Comparison(label, *statistics.mean_interval(values))
 
 
-def more_linear(evidence: dict, model: str, than: str) -> list[Comparison]:
-    """Total variation from linearity (Eq. 3), relative: (than - model) / mean(than)."""
-    first, second = (
-        np.array(evidence["linearity"][name]["prediction"]).mean(1) for name in (model, than)
-    )
-    return [_compare(f"{NAMES[model]} against {NAMES[than]}", (second - first) / second.mean())]
-
-
-def _accuracy(evidence: dict, row: list[str], column: str) -> np.ndarray:
-    record = evidence["scores"][tuple(row)]
-    return correct(record["cells"][column], record["labels"])
-
-
-def _named(row: list[str]) -> str:
+def _named(row: Sequence[str]) -> str:
     return row_name(dict(zip(("model", "defense"), row, strict=True)))
+
+
+def _accuracy(evidence: dict, row: Sequence[str], column: str = PRIMARY) -> Values:
+    return accuracy(evidence["scores"][tuple(row)], column)
+
+
+# Statistics: what `statistic` names in params/claims.yaml, with its `of` as arguments
+
+
+def more_linear(evidence: dict, model: str, than: str) -> list[Comparison]:
+    """Total variation from linearity (Eq. 3), relative: (than - model) / mean(than).
+
+    - evidence: its "linearity".
+    - model, than: names of models.
+    """
+    records = evidence["linearity"]
+    first = np.array(records[model]["prediction"]).mean(1)
+    second = np.array(records[than]["prediction"]).mean(1)
+    return [_compare(f"{NAMES[model]} against {NAMES[than]}", (second - first) / second.mean())]
 
 
 def beats(
     evidence: dict, row: list[str], others: list[list[str]], column: str = PRIMARY
 ) -> list[Comparison]:
-    """Accuracy of a table row minus that of each other row, paired by image."""
-    return [
-        _compare(
-            f"{_named(row)} - {_named(other)}",
-            _accuracy(evidence, row, column) - _accuracy(evidence, other, column),
-        )
-        for other in others
-    ]
+    """Accuracy of a table row minus that of each other row, paired by image.
+
+    - evidence: its "scores".
+    - row: [model, defense].
+    - others: of the same form.
+    - column: of the table, by default untargeted PGD-10.
+    """
+    own, found = _accuracy(evidence, row, column), []
+    for other in others:
+        label = f"{_named(row)} - {_named(other)}"
+        found.append(_compare(label, own - _accuracy(evidence, other, column)))
+    return found
 
 
 def gains_more(evidence: dict, pairs: list[list[str]]) -> list[Comparison]:
-    """(MI-OL - bare) on the first model of a pair minus (MI-OL - bare) on the second."""
+    """(MI-OL - bare) on one model minus (MI-OL - bare) on another, under untargeted PGD-10.
+
+    - evidence: its "scores".
+    - pairs: [one, another].
+    """
+
+    def gain(model: str) -> Values:
+        return _accuracy(evidence, [model, "mi_ol"]) - _accuracy(evidence, [model, "none"])
+
     found = []
-    for pair in pairs:
-        first, second = (
-            _accuracy(evidence, [model, "mi_ol"], PRIMARY)
-            - _accuracy(evidence, [model, "none"], PRIMARY)
-            for model in pair
-        )
-        found.append(
-            _compare(f"gain on {NAMES[pair[0]]} - gain on {NAMES[pair[1]]}", first - second)
-        )
+    for one, another in pairs:
+        label = f"gain on {NAMES[one]} - gain on {NAMES[another]}"
+        found.append(_compare(label, gain(one) - gain(another)))
     return found
 
 
 def ric(evidence: dict, mode: str) -> list[Comparison]:
-    """Delta F_y and -Delta F_yhat (Eq. 10) on the examples that satisfy Eq. 2."""
+    """Delta F_y and -Delta F_yhat (Eq. 10) on the examples that satisfy Eq. 2; none: no comparison.
+
+    - evidence: its "components".
+    - mode: "pl" or "ol".
+    """
     record, ratio = evidence["components"][mode]
     values = theory.measured(record, mode, ratio)
     chosen = values["eq2"]
@@ -104,110 +143,121 @@ def ric(evidence: dict, mode: str) -> list[Comparison]:
     ]
 
 
-def _scores(evidence: dict, model: str, detector: str) -> tuple[np.ndarray, np.ndarray]:
-    scores = evidence["detection"][model]["scores"]
-    return np.array(scores["clean"][detector]), np.array(scores[PRIMARY][detector])
-
-
 def _auc_comparison(label: str, mean: float, samples: np.ndarray) -> Comparison:
-    return Comparison(label, mean, *map(float, np.quantile(samples, (0.025, 0.975))))
+    low, high = np.quantile(samples, (0.025, 0.975))
+    return Comparison(label, mean, float(low), float(high))
 
 
 def detects_better(evidence: dict, detector: str, than: str, models: list[str]) -> list[Comparison]:
-    """AUC of one detector minus that of another on the same images."""
+    """AUC of one detector minus that of another on the same images.
+
+    - evidence: its "detection".
+    - detector, than: "mi_pl", "mi_ol" or "confidence".
+    - models: one comparison each.
+    """
     found = []
     for model in models:
-        first, second = (_scores(evidence, model, name) for name in (detector, than))
+        record = evidence["detection"][model]
+        first, second = detector_scores(record, detector), detector_scores(record, than)
+        label = f"{NAMES[detector]} - {NAMES[than]} on {NAMES[model]}"
+        mean = statistics.auc(*first) - statistics.auc(*second)
         samples = statistics.auc_samples(*first) - statistics.auc_samples(*second)
-        found.append(
-            _auc_comparison(
-                f"{NAMES[detector]} - {NAMES[than]} on {NAMES[model]}",
-                statistics.auc(*first) - statistics.auc(*second),
-                samples,
-            )
-        )
+        found.append(_auc_comparison(label, mean, samples))
     return found
 
 
 def below_one_half(evidence: dict, detector: str, models: list[str]) -> list[Comparison]:
-    """One half minus the AUC of a detector."""
+    """One half minus the AUC of a detector.
+
+    - evidence: its "detection".
+    - detector: "mi_pl", "mi_ol" or "confidence".
+    - models: one comparison each.
+    """
     found = []
     for model in models:
-        scores = _scores(evidence, model, detector)
-        found.append(
-            _auc_comparison(
-                f"1/2 - {NAMES[detector]} on {NAMES[model]}",
-                0.5 - statistics.auc(*scores),
-                0.5 - statistics.auc_samples(*scores),
-            )
-        )
+        scores = detector_scores(evidence["detection"][model], detector)
+        label = f"1/2 - {NAMES[detector]} on {NAMES[model]}"
+        samples = 0.5 - statistics.auc_samples(*scores)
+        found.append(_auc_comparison(label, 0.5 - statistics.auc(*scores), samples))
     return found
 
 
 def dominates(evidence: dict, model: str) -> list[Comparison]:
-    """For each baseline setting: the most robust MI setting at least as clean (less a point) minus that setting; -1 where none is."""
-    cells: dict[bool, list] = {True: [], False: []}
+    """For each baseline setting: the most robust MI setting that is as clean, minus that setting.
+
+    - evidence: its "tradeoff".
+    - model: its name.
+
+    As clean: at most ALLOWED below. Where no MI setting is, the difference is -1.
+    """
+    baselines, mixed = [], []
     for (name, defense), record in evidence["tradeoff"].items():
-        if name == model and defense in (*MI, *BASELINES):
-            for setting, cell in zip(record["settings"], record["cells"], strict=True):
-                accuracy = [
-                    correct(cell[column], record["labels"]) for column in ("clean", PRIMARY)
-                ]
-                cells[defense in BASELINES].append(
-                    (f"{NAMES[defense]} ({parameters(setting)})", *accuracy)
-                )
+        if name != model:
+            continue
+        for setting, (clean, robust) in zip(record["settings"], by_setting(record), strict=True):
+            if defense in BASELINES:
+                label = f"{NAMES[defense]} ({parameters(setting)})"
+                baselines.append((label, clean, robust))
+            elif defense in MI:
+                mixed.append((clean, robust))
     found = []
-    for label, clean, robust in cells[True]:
-        able = [
-            other for _, its_clean, other in cells[False] if its_clean.mean() >= clean.mean() - 0.01
-        ]
-        best = max(able, key=np.mean) if able else robust - 1
-        found.append(
-            _compare(
-                f"MI - {label}" if able else f"no MI setting is as clean as {label}", best - robust
-            )
-        )
+    for label, clean, robust in baselines:
+        least = clean.mean() - ALLOWED
+        able = [its_robust for its_clean, its_robust in mixed if its_clean.mean() >= least]
+        if able:
+            found.append(_compare(f"MI - {label}", max(able, key=np.mean) - robust))
+        else:
+            nobody = f"no MI setting is as clean as {label}"
+            found.append(_compare(nobody, np.full(len(robust), -1.0)))
     return found
 
 
 def leaves_a_gain(evidence: dict, model: str) -> list[Comparison]:
-    """MI-OL under the adaptive attack with the most samples minus the bare model under oblivious PGD-10 (samples = 0)."""
-    most = max(samples for name, samples in evidence["adaptive"] if name == model)
-    defended, bare = (evidence["adaptive"][model, samples] for samples in (most, 0))
-    values = [correct(record["cell"], record["labels"]) for record in (defended, bare)]
-    return [
-        _compare(
-            f"{_named([model, 'mi_ol'])}, {most} samples - {NAMES[model]}", values[0] - values[1]
-        )
-    ]
+    """MI-OL under the adaptive attack with most samples, minus the bare model under PGD-10.
+
+    - evidence: its "adaptive"; samples = 0 is the bare model under the oblivious attack.
+    - model: its name.
+    """
+    records = evidence["adaptive"]
+    most = max(samples for name, samples in records if name == model)
+    defended, bare = records[model, most], records[model, 0]
+    label = f"{_named([model, 'mi_ol'])}, {most} samples - {NAMES[model]}"
+    gain = correct(defended["cell"], defended["labels"]) - correct(bare["cell"], bare["labels"])
+    return [_compare(label, gain)]
 
 
 STATISTICS: dict[str, Callable[..., list[Comparison]]] = {
-    function.__name__: function
-    for function in (
-        more_linear,
-        beats,
-        gains_more,
-        ric,
-        detects_better,
-        below_one_half,
-        dominates,
-        leaves_a_gain,
-    )
+    "more_linear": more_linear,
+    "beats": beats,
+    "gains_more": gains_more,
+    "ric": ric,
+    "detects_better": detects_better,
+    "below_one_half": below_one_half,
+    "dominates": dominates,
+    "leaves_a_gain": leaves_a_gain,
 }
 
 
+# Verdicts
+
+
 def verdict(comparisons: list[Comparison], margin: float, room: float = 0.0) -> str:
-    """holds: every interval above margin + room; fails: one of them below margin - room; undecided else; not measured: none."""
+    """What the comparisons of a claim say of it.
+
+    - comparisons: a claim holds for all of them.
+    - margin: that each must exceed.
+    - room: by so much more on a rehearsal, default 0.
+
+    Returns "holds" where every interval lies above margin + room, "fails" where one lies below
+    margin - room, "not measured" where there are none, else "undecided".
+    """
     if not comparisons:
         return "not measured"
     if all(comparison.low > margin + room for comparison in comparisons):
         return "holds"
-    return (
-        "fails"
-        if any(comparison.high < margin - room for comparison in comparisons)
-        else "undecided"
-    )
+    if any(comparison.high < margin - room for comparison in comparisons):
+        return "fails"
+    return "undecided"
 
 
 def judge(study: Study, evidence: dict) -> list[dict]:
@@ -215,6 +265,8 @@ def judge(study: Study, evidence: dict) -> list[dict]:
 
     - study: the notebook's study.
     - evidence: what it measured: see this module's head.
+
+    Returns each claim with its words, "comparisons" and "verdict".
     """
     rehearsal = study.params.data in ("digits", "generated")
     table = [claim for claim in claims_table() if claim["notebook"] == study.notebook]
@@ -227,9 +279,8 @@ def judge(study: Study, evidence: dict) -> list[dict]:
             except KeyError:  # a row or model that this run's table lacks (Table 3 has no ERM)
                 compared = []
             found = verdict(compared, claim["margin"], claim["room"] if rehearsal else 0.0)
-            judged.append(
-                {"id": claim["id"], "comparisons": list(map(asdict, compared)), "verdict": found}
-            )
+            shown = [asdict(comparison) for comparison in compared]
+            judged.append({"id": claim["id"], "comparisons": shown, "verdict": found})
         return {"claims": judged}
 
     identity = {
@@ -243,14 +294,17 @@ def judge(study: Study, evidence: dict) -> list[dict]:
 
 
 def by_row(scores: dict[str, dict[str, dict]]) -> dict[tuple[str, str], dict]:
-    """{model: {defense: record}} as the evidence "scores": {(model, defense): record}."""
-    return {
-        (model, defense): record
-        for model, both in scores.items()
-        for defense, record in both.items()
-    }
+    """The evidence "scores" from {model: {defense: record}}."""
+    found = {}
+    for model, records in scores.items():
+        for defense, record in records.items():
+            found[model, defense] = record
+    return found
 
 
 def by_table(table: list[TableRow]) -> dict[tuple[str, str], dict]:
-    """The rows of a table as the evidence "scores"; of several rows with one model and defense, the first."""
-    return {(row.settings["model"], row.defense): row.record for row in reversed(table)}
+    """The evidence "scores" from a table; the first of rows with one model and defense."""
+    found = {}
+    for row in table:
+        found.setdefault((row.settings["model"], row.defense), row.record)
+    return found

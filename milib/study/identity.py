@@ -1,23 +1,26 @@
-"""What code means: fingerprints that a reworded docstring or comment leaves alone, and what a source can reach.
+"""What code means: fingerprints that a reworded docstring or comment leaves alone.
 
-A record is keyed by the meaning of the code that made its numbers; a notebook is rerun for the code it can see.
+A record is keyed by the meaning of the code that made its numbers. A notebook is rerun for the code
+that it can see.
 """
 
 import ast
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import milib
 from milib.files import digest
 
 PACKAGE = Path(milib.__file__).parent
+CORE = "rng data models inference attacks averaging baselines defenses constructed theory"
+EXPERIMENTS = "common analysis matching oblivious adaptive_attacks"
 COMPUTE = (
-    *(
-        "milib." + name
-        for name in ("rng", "data", "models", "inference", "attacks", "defenses", "theory")
-    ),
+    *("milib." + name for name in CORE.split()),
     *("milib.study." + name for name in ("device", "rows", "study", "experiments")),
+    *("milib.study.experiments." + name for name in EXPERIMENTS.split()),
 )
-"""The modules that decide a record's numbers. Training is not among them: a record names its weights."""
+"""The modules that decide a record's numbers. Training does not: a record names its weights."""
 
 
 def _module(path: Path) -> str:
@@ -30,8 +33,9 @@ SOURCES = {_module(path): path.read_text() for path in sorted(PACKAGE.rglob("*.p
 """Every module's text as this process has it, whatever is edited while it lives."""
 
 
+@functools.cache
 def meaning(source: str) -> str:
-    """The syntax tree of Python source as text, without comments, layout, docstrings and other bare strings.
+    """The syntax tree of Python source as text: no comments, layout, docstrings or bare strings.
 
     - source: Python source. What is not Python (a notebook's magics) is returned as it is.
     """
@@ -63,23 +67,25 @@ def code_digest(modules: tuple[str, ...] = COMPUTE) -> str:
     return digest([meaning(SOURCES[name]) for name in modules])
 
 
-def imported(source: str) -> set[str]:
+@functools.cache
+def imported(source: str) -> frozenset[str]:
     """The modules of milib that Python source imports, at its top or inside functions."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found & set(SOURCES)
+    return frozenset(found & set(SOURCES))
 
 
-def reachable(modules: set[str]) -> set[str]:
+def reachable(modules: Iterable[str]) -> set[str]:
     """Modules of milib with all that they import, directly or through others.
 
     - modules: dotted names. The packages around a module count: importing it runs them.
     """
-    found, left = set(), set(modules)
+    found: set[str] = set()
+    left = set(modules)
     while left:
         name = left.pop()
         found.add(name)

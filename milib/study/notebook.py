@@ -13,39 +13,55 @@ from milib.study.study import Study
 MARK = "# The run's parameters"
 """First words of the notebooks' parameters cell; papermill's own cell begins with INJECTED."""
 INJECTED = "# Parameters"
+TABLES = ("rows", "grids")
+"""Parameters that are tables: the cell leaves those of params/digits.yaml there, as None."""
+DISPLAY = {
+    "display.max_colwidth": None,
+    "display.max_rows": 200,
+    "display.max_columns": 30,
+    "display.width": 200,
+}
+"""How pandas shows tables in the notebooks: whole."""
 
 
 def parameters_cell() -> str:
-    """The source of every notebook's parameters cell: the keys of digits.yaml, so that papermill knows each of them."""
-    values = read_yaml(project_root() / "params" / "digits.yaml")
+    """The source of every notebook's parameters cell, one key of params/digits.yaml a line.
+
+    papermill knows the keys that it finds there.
+    """
     lines = [
-        f"{MARK}, those of params/digits.yaml unless papermill injects others; milib/params.py explains each."
+        f"{MARK}: those of params/digits.yaml, unless papermill injects others below.",
+        "# milib/study/params.py explains each of them.",
     ]
-    for name, value in values.items():
-        if name == "rows":
-            lines += ["rows = [", *(f"    {row!r}," for row in value), "]"]
-        elif name == "grids":
-            lines += [
-                "grids = {",
-                *(f"    {defense!r}: {grid!r}," for defense, grid in value.items()),
-                "}",
-            ]
+    for name, value in read_yaml(project_root() / "params" / "digits.yaml").items():
+        if name in TABLES:
+            lines.append(f"{name} = None  # the table in params/digits.yaml")
         else:
-            lines.append(f"{name} = {value!r}")
+            lines.append(f"{name} = {value!r}".replace("'", '"'))  # as ruff quotes
     return "\n".join(lines)
 
 
 def assignments(source: str) -> dict:
-    """The `name = literal` lines of a parameters cell."""
+    """The `name = literal` lines of a parameters cell, as a dict.
+
+    - source: the cell's text. A table that is None there is left out.
+    """
     found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.literal_eval(node.value)
+            name, value = node.targets[0].id, ast.literal_eval(node.value)
+            if value is not None or name not in TABLES:
+                found[name] = value
     return found
 
 
 def from_sources(sources: Iterable[str]) -> Params:
-    """The run that a notebook's code cells describe: the parameters cell, then what papermill injected. Raises UserError."""
+    """The run that a notebook describes: its parameters cell, then what papermill injected.
+
+    - sources: the texts of its code cells.
+
+    Raises UserError as `params.build` does.
+    """
     values: dict = {}
     for source in sources:
         if source.startswith((MARK, INJECTED)):
@@ -54,29 +70,26 @@ def from_sources(sources: Iterable[str]) -> Params:
 
 
 def from_notebook() -> Params:
-    """The run of the calling notebook: its parameters cell, then what papermill injected.
+    """The run that the calling notebook describes.
 
-    Both are read from the kernel's input history, not from its globals, which later cells may have changed.
-    Raises UserError, also for a key that only papermill knows.
+    It is read from the kernel's input history, not from its globals: later cells may change those.
+    Raises UserError outside a notebook, and as `params.build` does.
     """
     from IPython import get_ipython
 
     shell = get_ipython()
     if shell is None:
-        raise UserError("no notebook here: use milib.params.load(path) outside Jupyter")
+        raise UserError("no notebook here: use milib.study.params.load(path) outside Jupyter")
     return from_sources(shell.user_ns["In"])
 
 
 def open_study(notebook: str) -> Study:
-    """The study as the calling notebook's parameters describe it. notebook: its file name without the ending."""
-    pd.set_option(
-        "display.max_colwidth",
-        None,
-        "display.max_rows",
-        200,
-        "display.width",
-        200,
-        "display.max_columns",
-        30,
-    )
+    """The study that the calling notebook's parameters describe.
+
+    - notebook: its file name without the ending.
+
+    Raises UserError as `from_notebook` and `Study` do.
+    """
+    for option, value in DISPLAY.items():
+        pd.set_option(option, value)
     return Study(from_notebook(), notebook)

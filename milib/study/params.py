@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -16,14 +17,17 @@ from milib.errors import UserError
 from milib.study.paths import project_root, runs
 from milib.training import MODELS
 
+WORDS = {dict: "a table", bool: "true or false", str: "a word"}
+"""What a value of a type is called where another one was given."""
 
-def _key(doc: str, low=None, high=None, choices=None):
+
+def _key(doc: str, low: float | None = None, high: float | None = None, choices=None) -> Any:
     return field(metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Params:
-    """A run. Every field is a key of params/*.yaml; numbers may be written as fractions ("8/255")."""
+    """A run: every field is a key of params/*.yaml. Numbers may be fractions such as "8/255"."""
 
     run: str = _key("name of the run: outputs/<run>")
     paper_table: str = _key(
@@ -82,14 +86,18 @@ class Params:
         "choose the rows' parameters on held-out images, at MI-OL's clean accuracy"
     )
     grids: dict = _key(
-        "defense -> values of its last parameter: what 04 chooses from and 06 sweeps; an override replaces all"
+        "defense -> values of its last parameter, from which 04 chooses and which 06 sweeps; "
+        "an override replaces the whole table"
     )
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
     fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", 0, 1)
 
     def epochs_of(self, name: str) -> int:
-        """Training epochs of a model of MODELS, at least one."""
+        """Training epochs of a model, at least one.
+
+        - name: a name of `training.MODELS`.
+        """
         shares = {
             "at": self.adversarial_share,
             "interpolated_at": self.adversarial_share * self.interpolated_share,
@@ -98,18 +106,34 @@ class Params:
         return max(1, round(self.epochs * shares.get(name, 1)))
 
     def row(self, model: str, defense: str) -> dict:
-        """The first row of the table for a model and a defense with a fixed ratio. Raises UserError."""
+        """The first row of the table for a model and a defense whose ratio is fixed, not drawn.
+
+        - model: a name of `training.MODELS`.
+        - defense: a name of `defenses.DEFENSES`.
+
+        Raises UserError where the table has none.
+        """
         for row in self.rows:
-            if (row["model"], row["defense"]) == (model, defense) and not isinstance(
-                row.get("ratio"), list
-            ):
+            drawn = isinstance(row.get("ratio"), list)
+            if (row["model"], row["defense"]) == (model, defense) and not drawn:
                 return row
         raise UserError(
             f"run '{self.run}': rows has no {model} + {defense}: add one to the table `rows`"
         )
 
 
-def _number(where: str, value, kind: type):
+def _nearest(word: str, valid: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, list(valid), 1, 0)[0]
+
+
+def _unknown(run: str, what: str, name: str, valid: Iterable[str]) -> UserError:
+    near = _nearest(name, valid)
+    return UserError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near}'")
+
+
+def _number(where: str, value: Any, kind: type) -> float:
+    if isinstance(value, bool):
+        raise UserError(f"{where} is {value!r}: write a number")
     try:
         exact = Fraction(value if isinstance(value, str | int) else str(value))
     except (ValueError, TypeError, ZeroDivisionError):
@@ -119,45 +143,46 @@ def _number(where: str, value, kind: type):
     return kind(exact)
 
 
-def _value(where: str, value, kind, meta: dict):
-    """`value` as `kind`, inside the range of `meta`. Raises UserError naming key, value and range."""
-    origin = getattr(kind, "__origin__", None)
-    if isinstance(value, str) and value and (origin is list or kind in (dict, bool)):
-        with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`, `-p match_clean true`
-    if origin is list:
-        if not isinstance(value, list | tuple) or not value:
-            raise UserError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
-        return tuple(_value(where, item, kind.__args__[0], meta) for item in value)
-    if kind is dict or kind is bool or kind is str:
-        if not isinstance(value, kind):
-            wanted = {dict: "a table", bool: "true or false", str: "a word"}[kind]
-            raise UserError(f"{where} is {value!r}: write {wanted}")
-    else:
-        if isinstance(value, bool):
-            raise UserError(f"{where} is {value!r}: write a number")
-        value = _number(where, value, kind)
-        low, high = meta["low"], meta["high"]
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise UserError(f"{where} is {value}: it must lie between {low} and {high}")
-    if meta["choices"] and value not in meta["choices"]:
-        near = difflib.get_close_matches(str(value), meta["choices"], 1, 0)
-        raise UserError(
-            f"{where} is {value!r}: one of {', '.join(meta['choices'])}; nearest: '{near[0] if near else meta['choices'][0]}'"
-        )
+def _in_range(where: str, value: float, low: float | None, high: float | None) -> float:
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise UserError(f"{where} is {value}: it must lie between {low} and {high}")
     return value
 
 
-def _unknown(run: str, what: str, name: str, valid) -> UserError:
-    near = difflib.get_close_matches(name, list(valid), 1, 0)
-    return UserError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near[0]}'")
+def _items(where: str, value: Any) -> list | tuple:
+    if not isinstance(value, list | tuple) or not value:
+        raise UserError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
+    return value
 
 
-def _setting(where: str, value, limits: Limits):
+def _value(where: str, value: Any, kind: Any, allowed: Mapping) -> Any:
+    """`value` as `kind`, inside the range and choices that are allowed. Raises UserError."""
+    is_list = get_origin(kind) is list
+    if isinstance(value, str) and value and (is_list or kind in (dict, bool)):
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`, `-p match_clean true`
+    if is_list:
+        (of,) = get_args(kind)
+        return tuple(_value(where, item, of, allowed) for item in _items(where, value))
+    if kind not in WORDS:
+        return _in_range(where, _number(where, value, kind), allowed["low"], allowed["high"])
+    if not isinstance(value, kind):
+        raise UserError(f"{where} is {value!r}: write {WORDS[kind]}")
+    choices = allowed["choices"]
+    if choices and value not in choices:
+        near = _nearest(value, choices)
+        raise UserError(f"{where} is {value!r}: one of {', '.join(choices)}; nearest: '{near}'")
+    return value
+
+
+def _setting(where: str, value: Any, limits: Limits) -> Any:
     """A parameter of a defense, of its form and inside its limits. Raises UserError."""
-    drawn = limits.form == "number or range" and isinstance(value, list | tuple)
-    kind = list[int] if limits.form == "whole range" else list[float] if drawn else float
-    checked = _value(where, value, kind, {"low": limits.low, "high": limits.high, "choices": None})
+    kind: Any = float
+    if limits.form == "whole range":
+        kind = list[int]
+    elif limits.form == "number or range" and isinstance(value, list | tuple):
+        kind = list[float]
+    checked = _value(where, value, kind, {"low": limits.low, "high": limits.high})
     if not isinstance(checked, tuple):
         return checked
     if len(checked) != 2 or checked[0] > checked[1]:
@@ -177,31 +202,28 @@ def _check_row(run: str, position: int, row: Mapping) -> dict:
     wanted = DEFENSES[row["defense"]].settings
     for name in set(row) - {"model", "defense", *wanted}:
         raise _unknown(run, f"key in rows[{position}]", name, ("model", "defense", *wanted))
-    for name in wanted:
+    checked = dict(row)
+    for name, limits in wanted.items():
         if name not in row:
             raise UserError(f"{where} ({row['model']} + {row['defense']}) lacks '{name}'")
-    return dict(row) | {
-        name: _setting(f"{where}: {name}", row[name], limits) for name, limits in wanted.items()
-    }
+        checked[name] = _setting(f"{where}: {name}", row[name], limits)
+    return checked
 
 
-def _check_grid(run: str, defense: str, values) -> list:
+def _check_grid(run: str, defense: str, values: Any) -> list:
     where = f"run '{run}': grids: {defense}"
-    if not getattr(DEFENSES.get(defense), "settings", None):
-        raise _unknown(
-            run,
-            "defense in grids",
-            str(defense),
-            [name for name, kind in DEFENSES.items() if kind.settings],
-        )
-    if not isinstance(values, list | tuple) or not values:
-        raise UserError(f"{where} is {values!r}: write a list such as [1, 2, 3]")
+    variable = [name for name, kind in DEFENSES.items() if kind.settings]
+    if defense not in variable:
+        raise _unknown(run, "defense in grids", str(defense), variable)
     limits = list(DEFENSES[defense].settings.values())[-1]
-    return [_setting(where, value, limits) for value in values]
+    return [_setting(where, value, limits) for value in _items(where, values)]
 
 
-def read_table(path: Path):
-    """The content of a YAML file. Raises UserError."""
+def read_table(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises UserError where it does not exist or is not YAML.
+    """
     try:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -211,7 +233,10 @@ def read_table(path: Path):
 
 
 def read_yaml(path: Path) -> dict:
-    """A parameter file as a dict. Raises UserError."""
+    """A parameter file as a dict, its values unchecked.
+
+    Raises UserError where it does not exist or does not hold `key: value` lines.
+    """
     content = read_table(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold `key: value` lines")
@@ -219,19 +244,23 @@ def read_yaml(path: Path) -> dict:
 
 
 def build(values: Mapping) -> Params:
-    """Params from a mapping; keys that are absent come from params/digits.yaml. Raises UserError."""
+    """The run that a mapping describes.
+
+    - values: keys of Params; those that are absent come from params/digits.yaml.
+
+    Raises UserError for an unknown key and for a value of the wrong form or out of range.
+    """
     run = str(values.get("run", "?"))
-    fields = {f.name: f for f in dataclasses.fields(Params)}
+    fields = {spec.name: spec for spec in dataclasses.fields(Params)}
     for name in values:
         if name not in fields:
             raise _unknown(run, "key", str(name), fields)
     merged = read_yaml(project_root() / "params" / "digits.yaml") | dict(values)
-    checked = {}
-    for name, spec in fields.items():
-        value = merged[name]
-        if name == "data_root":
-            value = str(value or "")
-        checked[name] = _value(f"run '{run}': {name}", value, spec.type, spec.metadata)
+    merged["data_root"] = str(merged["data_root"] or "")
+    checked = {
+        name: _value(f"run '{run}': {name}", merged[name], spec.type, spec.metadata)
+        for name, spec in fields.items()
+    }
     for name in ("n_theory", "n_adaptive"):
         checked[name] = min(checked[name], checked["n_test"])
     checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
@@ -241,13 +270,21 @@ def build(values: Mapping) -> Params:
     for defense in ("mi_pl", "mi_ol"):
         if defense not in checked["grids"]:
             raise UserError(f"run '{run}': grids lacks {defense}: write the whole table")
-    if checked["steps"][0] != 10 or list(checked["steps"]) != sorted(set(checked["steps"])):
+    steps = list(checked["steps"])
+    if steps[0] != 10 or steps != sorted(set(steps)):
         raise UserError(
-            f"run '{run}': steps is {list(checked['steps'])}: it must rise from 10, the paper's first column (PGD-10)"
+            f"run '{run}': steps is {steps}: "
+            "it must rise from 10, the paper's first column (PGD-10)"
         )
     return Params(**checked)
 
 
 def load(path: Path, overrides: Mapping | None = None) -> Params:
-    """The run that a parameter file describes, with overrides on top. Raises UserError."""
+    """The run that a parameter file describes.
+
+    - path: a file of params/.
+    - overrides: keys that replace the file's; default none.
+
+    Raises UserError as `read_yaml` and `build` do.
+    """
     return build(read_yaml(path) | dict(overrides or {}))

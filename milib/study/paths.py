@@ -7,13 +7,17 @@ from milib.errors import UserError
 
 
 def project_root() -> Path:
-    """The folder that holds params/digits.yaml, upwards from the caller's folder, else from this file. Raises UserError."""
+    """The project's folder: the first upwards from the caller, else from this file.
+
+    Raises UserError where there is none.
+    """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents, *Path(__file__).resolve().parents):
         if (folder / "params" / "digits.yaml").is_file() and (folder / "notebooks").is_dir():
             return folder
     raise UserError(
-        f"no project above {here}: run this inside a clone of the study (a folder with params/ and notebooks/)"
+        f"no project above {here}: "
+        "run this inside a clone of the study (a folder with params/ and notebooks/)"
     )
 
 
@@ -28,12 +32,14 @@ def reference_root() -> Path:
 
 
 def data_root(given: str = "") -> Path:
-    """Where the CIFAR files lie: `given`, else $MILIB_DATA, else ./data at the project root."""
+    """Where the CIFAR files lie.
+
+    - given: the folder; by default $MILIB_DATA, else ./data at the project root.
+    """
     return Path(given or os.environ.get("MILIB_DATA") or project_root() / "data")
 
 
 def runs() -> list[str]:
-    """The names of the parameter files; claims.yaml lies beside them."""
-    return sorted(
-        path.stem for path in (project_root() / "params").glob("*.yaml") if path.stem != "claims"
-    )
+    """The names of the parameter files; claims.yaml beside them is none."""
+    found = (path.stem for path in (project_root() / "params").glob("*.yaml"))
+    return sorted(name for name in found if name != "claims")

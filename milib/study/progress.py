@@ -1,4 +1,7 @@
-"""What is shown while something long runs, and never stored: estimates, one line per stage or epoch, a bar where somebody watches."""
+"""What is shown while something long runs, and never stored: estimates, lines, bars.
+
+A line tells of each stage or epoch; a bar moves where somebody watches.
+"""
 
 import contextlib
 import math
@@ -15,27 +18,25 @@ from milib import inference
 LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 SHORT, LONG = 5, 60
-"""Seconds from which a stage has a bar where somebody watches, and from which it is announced in a line."""
+"""Seconds from which a stage has a bar where somebody watches, and is announced in a line."""
 CACHED = 0.1
-"""Seconds up to which a record came from the cache: it says nothing about those that are not there yet."""
+"""Seconds up to which a record came from the cache: it tells nothing of those still to come."""
 _bars: list[tuple[str, tqdm | None]] = []
 """The stages that run, each inside the one before: its unit, and its bar where it is long."""
 Item = TypeVar("Item")
 
 
 def about(seconds: float) -> str:
-    """'about 40 s', 'about 12 min', 'about 5.5 h'."""
+    """A duration in words: 'about 40 s', 'about 12 min', 'about 5.5 h'."""
     if seconds < 90:
         return f"about {math.ceil(seconds)} s"
-    return (
-        f"about {math.ceil(seconds / 60)} min"
-        if seconds < 5400
-        else f"about {seconds / 3600:.1f} h"
-    )
+    if seconds < 5400:
+        return f"about {math.ceil(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
 
 
 def frontend() -> bool:
-    """Whether a frontend that can show controls runs this kernel: Jupyter's server names the notebook to it."""
+    """Whether a frontend that shows controls runs this kernel: Jupyter names the notebook to it."""
     return "JPY_SESSION_NAME" in os.environ
 
 
@@ -45,12 +46,12 @@ def watched() -> bool:
 
 
 def live(text: str) -> None:
-    """A line that is shown while something long runs and is not stored: the cell's output is cleared when it is done."""
+    """Print a line that is not stored: the cell's output is cleared when its work is done."""
     print(f"{LIVE} {text}", flush=True)
 
 
 def clear_live() -> None:
-    """Forget the live lines of the current cell; outside a notebook they stay."""
+    """Clear the live lines of the current cell; outside a notebook they stay."""
     with contextlib.suppress(ImportError):
         from IPython import display, get_ipython
 
@@ -62,9 +63,15 @@ def clear_live() -> None:
 def stage(
     what: str, total: float, seconds: float, unit: str = "images", done: float = 0
 ) -> Iterator[None]:
-    """Announce something that takes about `seconds` more, in `total` units of which some are `done`; `tick` moves its bar.
+    """Announce something long; `tick` moves its bar.
 
-    Nothing stays of it: the cell's output is cleared at its end, so a cell computes before it shows.
+    - what: its name.
+    - total: how many units it has.
+    - seconds: how long it takes from here on.
+    - unit: what is counted, default "images".
+    - done: units that were done before, default 0.
+
+    The cell's output is cleared at its end, so a cell computes before it shows.
     """
     bar = None
     if seconds > LONG:
@@ -76,9 +83,13 @@ def stage(
 
 
 def sweep(what: str, items: Sequence[Item]) -> Iterator[Item]:
-    """The items, each to be followed by its record; a bar from SHORT seconds on, and where all take over a minute lines with the time that is left.
+    """The items, one after the other, with a bar from SHORT seconds on.
 
-    That is the mean of the records that were computed for each that is not there yet. Nothing stays of it, as with `stage`.
+    - what: the name of the whole.
+    - items: the caller computes a record for each.
+
+    Where all take over a minute, lines tell the time that is left: the mean of the records that
+    were computed, for each item to come. The cell's output is cleared at its end, as by `stage`.
     """
     bar, computed, told = _bar(what, len(items), "records", delay=SHORT), [], -math.inf
     with _running("records", bar):
@@ -95,36 +106,36 @@ def sweep(what: str, items: Sequence[Item]) -> Iterator[Item]:
                     told = now
 
 
+def tick(count: int, unit: str = "images") -> None:
+    """Move the innermost bar, if it counts this unit.
+
+    - count: how many images went through a net, or how many steps were taken.
+    - unit: default "images".
+    """
+    if _bars:
+        counted, bar = _bars[-1]
+        if bar is not None and counted == unit:
+            bar.update(count)
+
+
 def _bar(what: str, total: float, unit: str, **more) -> tqdm:
-    return tqdm(
-        total=total,
-        desc=what,
-        unit=f" {unit}",
-        leave=False,
-        mininterval=0.5,
-        disable=not watched(),
-        **more,
-    )
+    look = {"desc": what, "unit": f" {unit}", "leave": False, "mininterval": 0.5}
+    return tqdm(total=total, disable=not watched(), **look, **more)
 
 
 @contextlib.contextmanager
 def _running(unit: str, bar: tqdm | None) -> Iterator[None]:
-    """`bar` is the innermost until the end of the block; then the cell's output is cleared, unless an outer one is still shown."""
+    """`bar` is the innermost until the end of the block. The outermost bar clears the output."""
+    if not _bars:
+        inference.observers.append(tick)
     _bars.append((unit, bar))
     try:
         yield
     finally:
         _bars.pop()
+        if not _bars:
+            inference.observers.remove(tick)
         if bar is not None:
             bar.close()
             if all(outer is None for _, outer in _bars):
                 clear_live()
-
-
-def tick(count: int, unit: str = "images") -> None:
-    """So many images more went through a net, or steps were taken: the innermost bar moves, if it counts them."""
-    if _bars and _bars[-1][0] == unit and _bars[-1][1] is not None:
-        _bars[-1][1].update(count)
-
-
-inference.observers.append(tick)

@@ -1,4 +1,4 @@
-"""`make notebooks`: rewrite the parameters cells from digits.yaml, run every notebook from top to bottom, store the outputs."""
+"""`make notebooks`: parameters cells from digits.yaml, every notebook run, its outputs stored."""
 
 import os
 import subprocess
@@ -16,39 +16,50 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+PARAMETERS = {"tags": ["parameters"], "jupyter": {"source_hidden": True}}
+"""Of the parameters cell: JupyterLab shows it folded."""
 
 
 def with_parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with its parameters cell as digits.yaml says, and no metadata that differs between machines."""
+    """The notebook with its parameters cell as digits.yaml has it and no metadata of a machine.
+
+    - notebook: is changed in place; other cells keep their tags alone.
+    """
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
         if "parameters" in tags:
-            cell.source = parameters_cell()
-    notebook.metadata = METADATA
+            cell.source, cell.metadata = parameters_cell(), nbformat.from_dict(PARAMETERS)
+        else:
+            cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+    notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
 
 def execute(path: Path, folder: Path) -> None:
-    """Run one notebook as a user would (papermill, no overrides) and store what it printed."""
+    """Run a notebook as a user would (papermill, no overrides) and store its outputs in it.
+
+    - path: the notebook.
+    - folder: where papermill writes meanwhile.
+
+    Raises CalledProcessError where a cell fails.
+    """
     nbformat.write(with_parameters(nbformat.read(path, 4)), path)
     out = folder / path.name
-    subprocess.run(
-        [sys.executable, "-m", "papermill", str(path), str(out), "--no-progress-bar"], check=True
-    )
+    command = [sys.executable, "-m", "papermill", str(path), str(out), "--no-progress-bar"]
+    subprocess.run(command, check=True)
     nbformat.write(with_parameters(nbformat.read(out, 4)), path)
 
 
 def main() -> None:
     """All notebooks, or those named: `python -m milib.study.rerun_notebooks 03_theory`."""
-    names = sys.argv[1:] or ["*"]
-    notebooks = sorted(
-        path for name in names for path in (project_root() / "notebooks").glob(f"{name}.ipynb")
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("MILIB_OUTPUTS", folder)
+    folder = project_root() / "notebooks"
+    notebooks = [path for name in sys.argv[1:] or ["*"] for path in folder.glob(f"{name}.ipynb")]
+    with tempfile.TemporaryDirectory() as outputs:
+        os.environ.setdefault("MILIB_OUTPUTS", outputs)
         with ThreadPoolExecutor(2) as pool:  # who needs a model that the other trains waits for it
-            list(pool.map(lambda path: execute(path, Path(folder)), notebooks))
+            runs = [pool.submit(execute, path, Path(outputs)) for path in sorted(notebooks)]
+        for run in runs:
+            run.result()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The rows and columns of the study's tables: their names, settings, records and the paper's values."""
+"""The rows and columns of the study's tables: names, settings, records and the paper's values."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,18 +26,18 @@ NAMES = {name: kind.title for name, kind in DEFENSES.items()} | {
     "matched_mixup": "Mixup, matched ratio",
     "long_mixup": "Mixup, twice the epochs",
 }
+"""What defenses, detectors and models are called in tables and figures."""
 
 
 def columns(run: Params) -> list[str]:
-    """The columns of Tables 2 and 3."""
-    return ["clean"] + [
-        f"{mode}_pgd{step}" for mode in ("untargeted", "targeted") for step in run.steps
-    ]
+    """The columns of Tables 2 and 3: "clean", then "untargeted_pgd10" and the like."""
+    found = ["clean"]
+    for mode in ("untargeted", "targeted"):
+        found += [f"{mode}_pgd{step}" for step in run.steps]
+    return found
 
 
-def correct(cell: dict, labels: list[int]) -> Values:
-    """The per-image accuracy [n] of a record's cell: the mean over its draw sets of (prediction == label)."""
-    return (np.array(cell["predictions"]) == np.array(labels)).mean(0)
+# Rows
 
 
 def settings_of(row: dict) -> dict:
@@ -44,9 +45,40 @@ def settings_of(row: dict) -> dict:
     return {key: value for key, value in row.items() if key not in ("model", "defense")}
 
 
+def parameters(row: dict) -> str:
+    """A row's parameters as text: "sigma 0.2"; "-" where it has none."""
+    return ", ".join(f"{key} {value}" for key, value in settings_of(row).items()) or "-"
+
+
+def row_name(row: dict) -> str:
+    """The paper's name of a row: "Mixup + Gaussian noise". Rows that it lacks are named alike."""
+    if row["defense"] == "none":
+        return NAMES[row["model"]]
+    name = f"{NAMES[row['model']]} + {NAMES[row['defense']]}"
+    if row["defense"] == "mi_ol" and row["model"] in ("erm", "at"):
+        name += " (ablation study)"
+    if isinstance(row.get("ratio"), list):
+        name += ", ratio drawn"
+    return name
+
+
+def paper_table(run: Params) -> dict[str, dict[str, str]]:
+    """The paper's table that the run is shown beside: row name -> column -> printed value."""
+    with open(project_root() / "params" / "paper" / f"{run.paper_table}.csv", newline="") as file:
+        return {row.pop("method"): row for row in csv.DictReader(file)}
+
+
 @dataclass(frozen=True)
 class TableRow:
-    """A row of Table 2 or 3: its settings (and how they were chosen), its record, and the paper's printed values."""
+    """A row of Table 2 or 3.
+
+    - name: see `row_name`; with its parameters where an earlier row has the same name.
+    - settings: model, defense and its parameters.
+    - target, heldout: clean accuracies on held-out images in [0, 1] by which they were chosen,
+      MI-OL's and the row's own; None where they are as given.
+    - record: of `experiments.score`.
+    - paper: column -> printed value; empty where the paper lacks the row.
+    """
 
     name: str
     settings: dict
@@ -57,61 +89,56 @@ class TableRow:
 
     @property
     def defense(self) -> str:
-        """The row's defense, a name of milib.defenses.DEFENSES."""
+        """The row's defense, a name of `defenses.DEFENSES`."""
         return self.settings["defense"]
 
-    def accuracy(self, column: str) -> np.ndarray:
-        """Per-image accuracy [n], the mean over draw sets."""
-        return correct(self.record["cells"][column], self.record["labels"])
+    def accuracy(self, column: str) -> Values:
+        """Per-image accuracy [n] in a column, the mean over draw sets."""
+        return accuracy(self.record, column)
 
     def interval(self, column: str) -> tuple[float, float, float]:
-        """Mean accuracy and its 95 % interval over images, in [0, 1]."""
+        """Mean accuracy in a column and its 95 % interval over images, in [0, 1]."""
         return statistics.interval(self.accuracy(column))
 
 
-def row_name(row: dict) -> str:
-    """The paper's name of a row: "Mixup + Gaussian noise"; what it does not have is named alike."""
-    if row["defense"] == "none":
-        return NAMES[row["model"]]
-    name = f"{NAMES[row['model']]} + {NAMES[row['defense']]}"
-    if row["defense"] == "mi_ol" and row["model"] in ("erm", "at"):
-        name += " (ablation study)"
-    return name + (", ratio drawn" if isinstance(row.get("ratio"), list) else "")
+def table_rows(run: Params, entries: Sequence[dict], records: Sequence[dict]) -> list[TableRow]:
+    """The table's rows, the paper's values beside each.
 
-
-def paper_table(run: Params) -> dict[str, dict[str, str]]:
-    """The paper's table that the run is shown beside: row name -> column -> printed value."""
-    with open(project_root() / "params" / "paper" / f"{run.paper_table}.csv", newline="") as file:
-        return {row.pop("method"): row for row in csv.DictReader(file)}
-
-
-def parameters(row: dict) -> str:
-    """A row's parameters as text: "sigma 0.2"."""
-    return ", ".join(f"{key} {value}" for key, value in settings_of(row).items()) or "-"
-
-
-def rows(run: Params, entries: list[dict], records: list[dict]) -> list[TableRow]:
-    """Table rows from experiments.matched_row and the record of each; the paper's values stand beside every reading of its row."""
+    - run: it names the paper's table.
+    - entries: of `experiments.matched_row`.
+    - records: of `experiments.score`, one for each entry.
+    """
     paper, found = paper_table(run), {}
     for entry, record in zip(entries, records, strict=True):
         name = row_name(entry["row"])
         printed = paper.get(name, {})
-        if (
-            name in found
-        ):  # another setting of the same defense, such as the literal reading of sigma
+        if name in found:  # other settings of the same defense, such as another reading of sigma
             name += f" ({parameters(entry['row'])})"
-        found[name] = TableRow(
-            name, entry["row"], entry["target"], entry["heldout"], record, printed
-        )
+        chosen = (entry["row"], entry["target"], entry["heldout"])
+        found[name] = TableRow(name, *chosen, record, printed)
     return list(found.values())
 
 
+# Records
+
+
+def correct(cell: dict, labels: list[int]) -> Values:
+    """Per-image accuracy [n] in a record's cell: the mean of (prediction == label) over draw sets.
+
+    - cell: its "predictions" are one list of n labels a draw set.
+    - labels: the true ones, n.
+    """
+    return (np.array(cell["predictions"]) == np.array(labels)).mean(0)
+
+
+def accuracy(record: dict, column: str) -> Values:
+    """Per-image accuracy [n] in a column of a score record, the mean over draw sets."""
+    return correct(record["cells"][column], record["labels"])
+
+
 def accuracies(record: dict) -> dict[str, float]:
-    """The accuracy of every cell of a score record, in [0, 1]."""
-    return {
-        column: float(correct(cell, record["labels"]).mean())
-        for column, cell in record["cells"].items()
-    }
+    """The accuracy in every column of a score record, in [0, 1]."""
+    return {column: float(accuracy(record, column).mean()) for column in record["cells"]}
 
 
 def mean_accuracy(record: dict) -> float:
@@ -119,32 +146,37 @@ def mean_accuracy(record: dict) -> float:
     return float(correct(record["cell"], record["labels"]).mean())
 
 
+def detector_scores(record: dict, detector: str) -> tuple[Values, Values]:
+    """A detector's scores on all images of a detection record: clean [n], under PGD-10 [n].
+
+    - detector: "mi_pl", "mi_ol" or "confidence". A higher score means adversarial.
+    """
+    scores = record["scores"]
+    return np.array(scores["clean"][detector]), np.array(scores[PRIMARY][detector])
+
+
 def auc_of(record: dict, detector: str) -> float:
-    """The AUC of a detector over all images of a detection record."""
-    clean, adversarial = (
-        np.array(record["scores"][column][detector]) for column in ("clean", PRIMARY)
-    )
-    return statistics.auc(clean, adversarial)
+    """The AUC of a detector over all images of a detection record: see `detector_scores`."""
+    return statistics.auc(*detector_scores(record, detector))
+
+
+def by_setting(record: dict) -> list[tuple[Values, Values]]:
+    """Per-image accuracies of each setting of a tradeoff record: clean [n], under PGD-10 [n]."""
+    labels = record["labels"]
+    return [
+        (correct(cell["clean"], labels), correct(cell[PRIMARY], labels)) for cell in record["cells"]
+    ]
 
 
 def tradeoff_points(record: dict) -> np.ndarray:
-    """(clean, robust) accuracy in percent of every setting of a family, [k, 2]."""
-    return np.array(
-        [
-            [100 * correct(cell[column], record["labels"]).mean() for column in ("clean", PRIMARY)]
-            for cell in record["cells"]
-        ]
-    )
+    """(clean, robust) accuracy in percent of each setting of a tradeoff record, [k, 2]."""
+    return np.array([[100 * values.mean() for values in both] for both in by_setting(record)])
 
 
 def tradeoff_ends(record: dict) -> np.ndarray:
-    """How far the 95 % intervals of `tradeoff_points` reach below and above, [k, clean and robust, below and above]."""
-    cells = [
-        [
-            statistics.interval(correct(cell[column], record["labels"]))
-            for column in ("clean", PRIMARY)
-        ]
-        for cell in record["cells"]
-    ]
-    mean, low, high = np.moveaxis(100 * np.array(cells), 2, 0)
-    return np.stack([mean - low, high - mean], 2)
+    """How far the 95 % intervals of `tradeoff_points` reach, [k, clean and robust, down and up]."""
+    found = []
+    for both in by_setting(record):
+        intervals = [100 * np.array(statistics.interval(values)) for values in both]
+        found.append([(mean - low, high - mean) for mean, low, high in intervals])
+    return np.array(found)

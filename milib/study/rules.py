@@ -1,4 +1,4 @@
-"""The claims as params/claims.yaml fixes them: the rule of each is hashed, its words may be mended."""
+"""The claims of params/claims.yaml: the rule of each is hashed, its words may be mended."""
 
 from milib.files import digest
 from milib.study.params import read_table
@@ -9,29 +9,33 @@ RULE = ("id", "notebook", "statistic", "of", "margin", "room")
 
 
 def claims_table() -> list[dict]:
-    """Every claim with rule and words. Raises UserError where params/claims.yaml is not YAML."""
+    """Every claim with its rule and its words.
+
+    Raises UserError where params/claims.yaml is not YAML.
+    """
     return read_table(project_root() / "params" / "claims.yaml")
 
 
 def rule(claim: dict) -> dict:
-    """The rule of a claim, without its words."""
+    """The rule of a claim, without its words.
+
+    - claim: from `claims_table`.
+    """
     return {key: claim[key] for key in RULE}
 
 
 def rules_digest() -> str:
-    """The fingerprint of all rules: records carry it, so that none can be changed afterwards."""
+    """The fingerprint of all rules. Records carry it: a rule that changed afterwards is seen."""
     return digest([rule(claim) for claim in claims_table()])
 
 
 def in_words(judged: list[dict]) -> list[dict]:
-    """Judged claims with the words that params/claims.yaml has for them now.
+    """Judged claims with the words that params/claims.yaml has for them.
 
-    - judged: of a claims record: id, comparisons and verdict of each.
+    - judged: from a claims record: "id", "comparisons" and "verdict" of each.
     """
-    words = {claim["id"]: claim for claim in claims_table()}
-    return [words.get(claim["id"], {}) | claim_result(claim) for claim in judged]
-
-
-def claim_result(claim: dict) -> dict:
-    """What was measured of a claim: id, comparisons, verdict."""
-    return {key: claim[key] for key in ("id", "comparisons", "verdict")}
+    words, found = {claim["id"]: claim for claim in claims_table()}, []
+    for claim in judged:
+        measured = {key: claim[key] for key in ("id", "comparisons", "verdict")}
+        found.append(words.get(claim["id"], {}) | measured)
+    return found

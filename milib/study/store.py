@@ -1,14 +1,12 @@
-"""The files of a run: records, tensors and checkpoints, each made once under a lock, with a profile."""
+"""The files of a run: records, tensors and checkpoints, each made once under a lock."""
 
 import contextlib
 import fcntl
 import functools
-import gzip
 import json
 import platform
 import subprocess
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +23,10 @@ from milib.study.rules import rules_digest
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """One process at a time: who needs the same file waits until it is there."""
+    """One process at a time: who needs the same file waits until it is there.
+
+    - path: the file; the lock lies beside it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -34,34 +35,29 @@ def lock(path: Path) -> Iterator[None]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the source, short; None where there is no git. Asked once: what is imported does not change."""
+    """The short commit of the source; None where there is no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
     found = ""
     with contextlib.suppress(OSError):  # no git here
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=project_root(),
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
+        done = subprocess.run(
+            command, cwd=project_root(), capture_output=True, text=True, check=False
+        )
+        found = done.stdout
     return found.strip() or None
 
 
 def provenance(device: torch.device) -> dict:
-    """What a record notes beside its identity: commit, versions, machine, threads, time, and the claims as they stood then."""
-    machine = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability()
-    )
-    versions = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
+    """What a record notes beside its identity: commit, versions, machine, threads, time, rules.
+
+    - device: what it is computed on.
+    """
+    machine = torch.backends.cpu.get_cpu_capability()
+    if device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {
         "commit": commit(),
-        "versions": versions,
+        "versions": versions | {"numpy": np.__version__},
         "machine": machine,
         "threads": torch.get_num_threads(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,37 +66,38 @@ def provenance(device: torch.device) -> dict:
 
 
 class Store:
-    """The files of one run. `reference` is read for checkpoints only, so no number is taken from what was committed."""
+    """The files of one run.
+
+    - folder: where the run writes.
+    - reference: the curated run of the same name. Checkpoints are read from it and records never,
+      so no number is taken from what was committed.
+    - notebook: whose profile is written.
+    - device: what is computed on; it stands in the records. Default: the CPU.
+    """
 
     def __init__(
-        self,
-        folder: Path,
-        reference: Path,
-        notebook: str,
-        device: torch.device = torch.device("cpu"),
+        self, folder: Path, reference: Path, notebook: str, device: torch.device | None = None
     ):
-        self.folder, self.reference, self.notebook, self.device = (
-            Path(folder),
-            Path(reference),
-            notebook,
-            device,
-        )
+        self.folder, self.reference, self.notebook = Path(folder), Path(reference), notebook
+        self.device = device or torch.device("cpu")
         self.events: list[dict] = []
 
     def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
         """One line of the profile: what took how long, what came from the cache."""
-        self.events.append(
-            {"kind": kind, "name": name, "seconds": round(seconds, 2), "cached": cached}
-        )
-        write_atomic(
-            self.folder / "profile" / f"{self.notebook}.json",
-            json.dumps(self.events, indent=1).encode(),
-        )
+        event = {"kind": kind, "name": name, "seconds": round(seconds, 2), "cached": cached}
+        self.events.append(event)
+        path = self.folder / "profile" / f"{self.notebook}.json"
+        write_atomic(path, json.dumps(self.events, indent=1).encode())
 
     def record(self, name: str, identity: dict, compute: Callable[[], dict]) -> dict:
-        """The result of `compute`, from records/<name>-<fingerprint>.json where that exists.
+        """The result of a computation, from records/<name>-<fingerprint>.json where that exists.
 
-        The fingerprint covers `identity` and the meaning of the modules in identity.COMPUTE. Raises UserError on a damaged file.
+        - name: begins the file's name.
+        - identity: what the result depends on besides the code. The fingerprint covers it and the
+          meaning of the modules in `identity.COMPUTE`.
+        - compute: makes the result, which JSON can write.
+
+        Raises UserError where the file is damaged.
         """
         identity = json.loads(json.dumps(identity | {"source": code_digest()}))
         fingerprint = digest(identity)
@@ -111,19 +108,10 @@ class Store:
             if not cached:
                 result = json.loads(json.dumps(compute()))
                 seconds = time.perf_counter() - started
-                content = {
-                    "name": name,
-                    "notebook": self.notebook,
-                    "fingerprint": fingerprint,
-                    "checksum": digest(result),
-                }
-                content |= {
-                    "seconds": round(seconds, 3),
-                    "identity": identity,
-                    "made": provenance(self.device),
-                    "result": result,
-                }
-                write_atomic(path, json.dumps(content).encode())
+                content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint}
+                content |= {"checksum": digest(result), "seconds": round(seconds, 3)}
+                content |= {"identity": identity, "made": provenance(self.device)}
+                write_atomic(path, json.dumps(content | {"result": result}).encode())
         content = read_record(path)
         self.note("record", path.name, time.perf_counter() - started, cached)
         return content["result"]
@@ -131,12 +119,12 @@ class Store:
     def tensors(
         self, name: str, identity: dict, compute: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """Like `record`, for tensors that are an intermediate step (adversarial examples): cache/<name>-<fingerprint>.safetensors."""
-        path = (
-            self.folder
-            / "cache"
-            / f"{name}-{digest(identity | {'source': code_digest()})}.safetensors"
-        )
+        """Like `record`, for tensors on the way to a record, such as adversarial examples.
+
+        They lie in cache/<name>-<fingerprint>.safetensors.
+        """
+        fingerprint = digest(identity | {"source": code_digest()})
+        path = self.folder / "cache" / f"{name}-{fingerprint}.safetensors"
         started = time.perf_counter()
         with lock(self.folder / "locks" / path.name):
             cached = path.exists()
@@ -147,9 +135,15 @@ class Store:
         return tensors
 
     def find_checkpoint(self, name: str, recipe: dict) -> Path | None:
-        """Where the weights of a recipe lie: this run's folder, then the committed reference; None if nowhere."""
-        for folder in (self.folder, self.reference):
-            path = folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
+        """Where the weights of a recipe lie: in this run's folder, else in the curated one.
+
+        - name: the model.
+        - recipe: see `weights.recipe`.
+
+        None where they do not exist.
+        """
+        own = self.checkpoint_path(name, recipe)
+        for path in (own, self.reference / "checkpoints" / own.name):
             if path.exists():
                 return path
         return None
@@ -160,17 +154,19 @@ class Store:
 
 
 def read_record(path: Path) -> dict:
-    """A record's whole content, of a curated one (.json.gz) too. Raises UserError where the file is damaged."""
-    try:
-        content = json.loads(
-            gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        )
-        intact = content["checksum"] == digest(content["result"])
-    except (ValueError, KeyError, TypeError, EOFError, zlib.error, gzip.BadGzipFile):
-        intact = False
-    if not intact:
-        raise UserError(f"{path} is damaged: delete it and run again")
-    return content
+    """A record's whole content. Raises UserError where the file is damaged."""
+    with contextlib.suppress(ValueError):
+        content = json.loads(path.read_bytes())
+        if intact(content):
+            return content
+    raise UserError(f"{path} is damaged: delete it and run again")
+
+
+def intact(content: object) -> bool:
+    """Whether a record's result is the one that was written."""
+    if not isinstance(content, dict) or not {"result", "checksum"} <= content.keys():
+        return False
+    return content["checksum"] == digest(content["result"])
 
 
 def read_json(path: Path, default=None):
@@ -178,4 +174,5 @@ def read_json(path: Path, default=None):
     try:
         return json.loads(path.read_bytes()) if path.exists() else default
     except ValueError:
-        raise UserError(f"{path} is damaged: delete it and run its notebook again") from None
+        message = f"{path} is damaged: delete it and run its notebook again"
+        raise UserError(message) from None

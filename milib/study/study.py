@@ -1,4 +1,4 @@
-"""A run in a notebook: its data, models, attacks and defenses, each made once and kept by the store."""
+"""A run in a notebook: its data, models, attacks and defenses, each made once and kept."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ USES = {
     "attack": ("epsilon", "step_size", "attack_label"),
     "draws": ("draws", "pool", "augment", "n_train", "n_heldout"),
 }
-"""The parameters behind an attack's examples, and behind a defense's draws and their sample pool."""
+"""The parameters behind an attack's examples, and behind a defense's draws and their pool."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Study:
         device.prepare(params, self.device)
         folder, reference = outputs_root() / params.run, reference_root() / params.run
         self.store = Store(folder, reference, notebook, self.device)
-        self._batches: dict[tuple, Tensor] = {}
+        self._batches: dict[tuple, dict[int, Tensor]] = {}
         self._bases: dict[tuple, Tensor] = {}
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class Study:
 
     @cached_property
     def splits(self) -> data.Splits:
-        """The run's data on its device. Raises UserError where files, classes or sizes do not fit."""
+        """The run's data on its device. Raises UserError where files or sizes do not fit."""
         run = self.params
         sizes = {key: getattr(run, key) for key in ("classes", "n_train", "n_heldout")}
         try:
@@ -96,7 +96,7 @@ class Study:
 
     @cached_property
     def pool(self) -> data.SamplePool:
-        """p_s: the training images; "as published" the test images, cropped and flipped as in training."""
+        """p_s: training images; "as published" test images, cropped and flipped as in training."""
         published = self.params.pool == "test"
         images = self.splits.test if published else self.splits.train
         return data.SamplePool(images, published and self.params.augment == "crop_flip")

@@ -208,12 +208,11 @@ class TrainedModels:
         one_epoch = sum(
             self.estimate(name) / recipe(self.params, name)["epochs"] for name in missing
         )
-        command = f"python -m milib.study.train {run} {' '.join(missing)}"
+        hours = math.ceil(seconds / 3600) + 1
         return (
             f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or "
             f"outputs/reference/{run}; training on this CPU takes {about(seconds)}: "
-            f"run it on a machine with CUDA, or here with `{command}` or "
-            f"`-p max_hours {math.ceil(seconds / 3600) + 1}` "
+            f"run it on a machine with CUDA, or here with `-p max_hours {hours}` "
             f"(or `-p epochs 1` to try: {about(one_epoch)})"
         )
 

@@ -9,26 +9,33 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from milib.views.figures import LOOK
+from milib.views.looks import LOOK
 
 DOTS = 72
 """Resolution of the pictures, dots per inch."""
 
 
 class Canvas:
-    """Axes by name (`layout` as subplot_mosaic reads it) that are drawn once; at each picture only the moving artists are drawn anew.
+    """Axes that are drawn once; at each picture only the moving artists are drawn anew.
 
     Axes and their labels take ten times as long as what moves in them.
+
+    - width, height: of the picture in inches.
+    - layout: names of the axes, as matplotlib's `subplot_mosaic` reads them.
+    - margins: as `subplots_adjust` takes them, in its order.
+    - options: of `subplot_mosaic`.
     """
 
     def __init__(
         self, width: float, height: float, layout: str, margins: tuple[float, ...], **options
     ):
-        with plt.rc_context(LOOK):
-            figure = Figure(figsize=(width, height), layout="none", dpi=DOTS)
+        with plt.rc_context(LOOK | {"figure.constrained_layout.use": False}):
+            figure = Figure(figsize=(width, height), dpi=DOTS)
             self.axes = figure.subplot_mosaic(layout, **options)
         figure.subplots_adjust(*margins)
-        self.agg, self.moving, self.still = FigureCanvasAgg(figure), [], None
+        self.agg = FigureCanvasAgg(figure)
+        self.moving: list[Artist] = []
+        self.still = None
 
     def moves(self, *artists: Artist) -> None:
         """Artists that may look different in the next picture."""
@@ -45,7 +52,6 @@ class Canvas:
         for artist in self.moving:
             self.agg.figure.draw_artist(artist)
         content = io.BytesIO()
-        PIL.Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB").save(
-            content, "png", compress_level=1
-        )
+        pixels = PIL.Image.fromarray(np.asarray(self.agg.buffer_rgba())).convert("RGB")
+        pixels.save(content, "png", compress_level=1)
         return content.getvalue()

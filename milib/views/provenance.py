@@ -1,4 +1,7 @@
-"""What a table or figure says of itself: its settings, the training of its models, and what made it."""
+"""Where a table or figure comes from: its settings, how its models were trained, and its records.
+
+Each has a file <name>.json beside it, which `about` makes. A report tells what it says.
+"""
 
 import json
 
@@ -9,103 +12,101 @@ from milib.study.store import commit
 from milib.study.study import Study
 from milib.training import MODELS
 
-OTHERWISE = (
-    "batch_size",
-    "schedule",
-    "lr",
-    "momentum",
-    "nesterov",
-    "weight_decay",
-    "augment",
-    "train_step_size",
-)
-"""The settings of a training, besides net, epochs and inner steps, in which a run may differ from the paper."""
+OTHERWISE = ("batch_size", "schedule", "lr", "momentum", "nesterov")
+OTHERWISE += ("weight_decay", "augment", "train_step_size")
+"""Training settings in which a run may differ, besides net, epochs and inner steps."""
+SCALES = {"table2_cifar10": "c10", "table3_cifar100": "c100"}
+"""The paper's own settings are those of the run that its table belongs to."""
 
 
 def fraction(value: float) -> str:
     """8/255 for what is a number of 255ths, else the number."""
-    return (
-        f"{round(255 * value)}/255"
-        if abs(255 * value - round(255 * value)) < 1e-6
-        else f"{value:g}"
-    )
+    count = 255 * value
+    return f"{round(count)}/255" if abs(count - round(count)) < 1e-6 else f"{value:g}"
 
 
 def training_note(study: Study) -> str:
-    """`models_note` of the models used so far. The report shows it."""
-    return models_note(
-        {name: model.settings for name, model in study.models.loaded.items()},
-        study.params.paper_table,
-    )
+    """`models_note` of the models that a study has used so far."""
+    recipes = {name: model.settings for name, model in study.models.loaded.items()}
+    return models_note(recipes, study.params.paper_table)
 
 
 def models_note(recipes: dict[str, dict], paper_table: str) -> str:
-    """Net, epochs and inner attack of each model, with the paper's in brackets where they differ; then what else of training is not the paper's.
+    """How models were trained, with the paper's settings in brackets where they differ.
 
-    recipes: name -> weights.recipe. The paper's own are those of the run that its table belongs to.
+    - recipes: name -> weights.recipe.
+    - paper_table: the table of the paper that the run stands beside.
+
+    First net, epochs and inner attack of each model, then what else of training differs. Models
+    that the paper's table does not have stand alone.
     """
-    scale = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[paper_table]
-    paper = load(project_root() / "params" / f"{scale}.yaml")
-
-    def told(recipe: dict) -> str:
-        inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
-        return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
-
-    notes, printed, others = (
-        [],
-        {row["model"] for row in paper.rows},
-        {},
-    )  # what B.1 only names has no recipe there
-    for name, recipe in sorted(recipes.items(), key=lambda item: MODELS.index(item[0])):
-        theirs = weights.recipe(paper, name)
-        here, there = told(recipe), told(theirs)
-        notes.append(
-            f"{name}: {here}"
-            + (f" (the paper: {there})" if name in printed and here != there else "")
-        )
-        for key in (
-            key for key in OTHERWISE if name in printed and recipe.get(key) != theirs.get(key)
-        ):
-            here, there = (
-                fraction(made[key]) if key == "train_step_size" else str(made[key])
-                for made in (recipe, theirs)
-            )
-            others.setdefault(key, {})[f"{here} ({there})"] = None
+    if not recipes:
+        return ""
+    paper = load(project_root() / "params" / f"{SCALES[paper_table]}.yaml")
+    printed = {row["model"] for row in paper.rows}
+    notes, others = [], {}
+    for name in sorted(recipes, key=MODELS.index):
+        ours, theirs = recipes[name], weights.recipe(paper, name)
+        here, there = _told(ours), _told(theirs)
+        differs = name in printed and here != there
+        notes.append(f"{name}: {here}" + (f" (the paper: {there})" if differs else ""))
+        if name not in printed:
+            continue
+        for key in OTHERWISE:
+            if ours.get(key) != theirs.get(key):
+                both = f"{_setting(ours, key)} ({_setting(theirs, key)})"
+                values = others.setdefault(key, [])
+                if both not in values:
+                    values.append(both)
     found = [f"{key} {' and '.join(values)}" for key, values in others.items()]
-    found += sorted(
-        {f"{recipe['n_heldout']:,} training images held out (0)" for recipe in recipes.values()}
-    )
-    return "; ".join(
-        [*notes, f"training otherwise, the paper's in brackets: {', '.join(found)}"]
-        if notes
-        else []
-    )
+    heldout = {recipe["n_heldout"] for recipe in recipes.values()}
+    found += sorted(f"{count:,} training images held out (0)" for count in heldout)
+    notes.append(f"training otherwise, the paper's in brackets: {', '.join(found)}")
+    return "; ".join(notes)
+
+
+def _told(recipe: dict) -> str:
+    """Net, epochs and inner attack of a recipe."""
+    inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
+    return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
+
+
+def _setting(recipe: dict, key: str) -> str:
+    return fraction(recipe[key]) if key == "train_step_size" else str(recipe[key])
 
 
 def settings_note(study: Study) -> str:
-    """What the study's notebook measures on and with: test images, epsilon on [0, 1], the draws N (and in 04 how many sets of them), and where it is not
-    fp32 the precision. The report shows it."""
+    """What a notebook measures on and with.
+
+    Test images, epsilon on [0, 1] and the draws N; in 04 also the number of draw sets, and where
+    attacks are not in fp32 the precision.
+    """
     run = study.params
-    count = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}.get(
-        study.notebook, run.n_test
-    )
-    sets = f", {run.draw_sets} draw sets" if study.notebook == "04_oblivious" else ""
-    precision = (
-        f", attacks in bf16, scored in {device.scoring(run, study.device)}"
-        if study.precision == "bf16"
-        else ""
-    )
-    return f"{count:,} test images, eps = {fraction(run.epsilon)}, N = {run.draws}{sets}{precision}"
+    counts = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}
+    count = counts.get(study.notebook, run.n_test)
+    parts = [f"{count:,} test images", f"eps = {fraction(run.epsilon)}", f"N = {run.draws}"]
+    if study.notebook == "04_oblivious":
+        parts.append(f"{run.draw_sets} draw sets")
+    if study.precision == "bf16":
+        parts += ["attacks in bf16", f"scored in {device.scoring(run, study.device)}"]
+    return ", ".join(parts)
 
 
 def about(study: Study, caption: str, measured: bool = True) -> bytes:
-    """What made a table or figure, as JSON: notebook, caption, settings (where `measured` with them), models, and what was read up to it."""
-    read = {
-        kind: sorted({event["name"] for event in study.store.events if event["kind"] == kind})
-        for kind in ("record", "checkpoint")
-    }
-    notes = {"settings": settings_note(study) if measured else "", "models": training_note(study)}
-    made = {"commit": commit(), "records": read["record"], "checkpoints": read["checkpoint"]}
-    return json.dumps(
-        {"notebook": study.notebook, "caption": caption} | notes | made, indent=1
-    ).encode()
+    """What made a table or figure, as JSON.
+
+    - study: the notebook's study.
+    - caption: of the table or figure.
+    - measured: whether its numbers are of the notebook's test images, epsilon and draws (default).
+
+    Its keys: notebook, caption, settings (`settings_note`; empty where not `measured`), models
+    (`training_note`), commit, and the records and checkpoints that the notebook has read so far.
+    """
+    found: dict = {"notebook": study.notebook, "caption": caption}
+    found["settings"] = settings_note(study) if measured else ""
+    found["models"] = training_note(study)
+    found["commit"] = commit()
+    for kind in ("record", "checkpoint"):
+        read = {event["name"] for event in study.store.events if event["kind"] == kind}
+        found[f"{kind}s"] = sorted(read)
+    return json.dumps(found, indent=1).encode()

@@ -1,16 +1,32 @@
-"""The benchmark's arithmetic, and that the peers do the same work: what they are timed at must be the same attack and the same inference."""
+"""The benchmark's arithmetic, and that what milib is timed beside does the same work.
+
+A peer must run the same attack or the same inference.
+"""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from milib import attacks, defenses, inference, models, rng
-from milib.bench import __main__ as bench_main
-from milib.bench import contenders, peers, turns
+from milib.bench import __main__ as command
+from milib.bench import peers, shown, turns
+from milib.bench.comparisons import COMPARISONS, Comparison, groups
+from milib.bench.contenders import CONTENDERS
 from milib.data import Dataset
 
 EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 4
+ABSENT = """
+import runpy, sys
+for name in ("pandas", "IPython", "ipywidgets", "papermill", "nbformat", "nbconvert", "jinja2"):
+    assert name not in sys.modules
+    sys.modules[name] = None  # an import of it raises ImportError
+sys.argv = ["bench", "--help"]
+runpy.run_module("milib.bench", run_name="__main__", alter_sys=True)
+"""
+"""The benchmark's command where the packages of notebooks and tables are not installed."""
 
 
 def test_a_ratio_is_that_of_one_round():
@@ -21,37 +37,44 @@ def test_a_ratio_is_that_of_one_round():
 
 
 def test_every_row_compares_contenders_that_take_turns():
-    groups = bench_main.groups()
-    names = [name for group in groups for name in group]
+    found = groups()
+    names = [name for group in found for name in group]
     assert len(names) == len(set(names))
-    assert set(names) == set(contenders.CONTENDERS)
-    for _, ours, theirs, *_ in bench_main.ROWS:
-        assert any(ours in group and theirs in group for group in groups)
+    assert set(names) == set(CONTENDERS)
+    for row in COMPARISONS:
+        assert any(row.ours in group and row.theirs in group for group in found)
 
 
 def test_limits_depend_on_the_instruction_set():
-    row = next(row for row in bench_main.ROWS if row[0] == "PGD step / plain loop")
-    assert [
-        bench_main.limit_of(row[3], capability) for capability in ("AVX512 bf16", "AVX2", "DEFAULT")
-    ] == [0.70, 0.80, 0.80]
-    assert bench_main.limit_of(1.05, "AVX2") == 1.05
+    row = next(row for row in COMPARISONS if row.what == "PGD step / plain loop")
+    limits = [row.limit_on(capability) for capability in ("AVX512 bf16", "AVX2", "DEFAULT")]
+    assert limits == [0.70, 0.80, 0.80]
+    everywhere = Comparison("a / b", "a", "b", limit=1.05)
+    assert everywhere.limit_on("AVX2") == everywhere.limit_on("AVX512") == 1.05
 
 
 def test_committed_benchmarks_hold_what_the_table_prints(root):
     found = sorted((root / "outputs" / "reference" / "bench").glob("*.json"))
     assert found
-    compared = {what: (ours, theirs) for what, ours, theirs, *_ in bench_main.ROWS}
+    compared = {row.what: row for row in COMPARISONS}
     for path in found:
         result = json.loads(path.read_text())
-        printed = bench_main.text(result)
+        times, printed = result["times"], shown.text(result)
         for row in result["rows"]:
             assert row["what"] in printed
             if "ratio" in row:
                 assert row["least"] <= row["ratio"] <= row["most"]
-                ours, theirs = compared[row["what"]]
-                assert turns.ratio(result["times"][ours], result["times"][theirs])[
-                    "ratio"
-                ] == pytest.approx(row["ratio"])
+                pair = compared[row["what"]]
+                again = turns.ratio(times[pair.ours], times[pair.theirs])
+                assert again["ratio"] == pytest.approx(row["ratio"])
+
+
+def test_the_command_needs_no_package_of_notebooks_and_tables(root):
+    """Its own environment has matplotlib, pyyaml and tqdm besides milib's packages."""
+    arguments = [sys.executable, "-c", ABSENT]
+    done = subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "usage: python -m milib.bench" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +83,13 @@ def points(splits):
     return data.pixels(), data.labels
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # foolbox imports a name that scipy is about to drop
+# foolbox imports a name that scipy is about to drop.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["plain loop", "foolbox"])
 def test_peers_run_the_same_attack(trained, points, name):
     net, (x, y) = trained("interpolated_at"), points
-    ours = attacks.pgd(
-        inference.frozen(net), x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=[STEPS]
-    )[:, 0]
+    options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": [STEPS]}
+    ours = attacks.pgd(inference.frozen(net), x, y, **options)[:, 0]
     theirs = peers.ATTACKS[name](net, EPSILON, STEP_SIZE, STEPS)(x, y).detach()
     assert (ours - x).abs().max() > EPSILON / 2
     assert (net(ours).argmax(1) == net(theirs).argmax(1)).float().mean() >= 0.95
@@ -78,9 +99,8 @@ def test_peers_run_the_same_attack(trained, points, name):
 def test_algorithm_1_is_mi_ol(trained, points, pool):
     net, x = inference.frozen(trained("mixup")), points[0][:10]
     loop = peers.algorithm1(net, pool, 0.5, 300, x)
-    ours = defenses.MixupInference(net, pool, "ol", 0.5, draws=300).probabilities(
-        x, rng.Draws("loop")
-    )
+    mi = defenses.MixupInference(net, pool, "ol", 0.5, draws=300)
+    ours = mi.probabilities(x, rng.Draws("loop"))
     torch.testing.assert_close(loop.sum(1), torch.ones(10))
     assert (loop - ours).abs().max() < 0.1  # the Monte Carlo error of 300 draws
 
@@ -112,7 +132,6 @@ def test_the_loader_gives_cropped_images_with_their_labels():
 @pytest.mark.parametrize("given", [["point", "20"], ["points", "x"]])
 def test_a_mistaken_size_is_named(given, capsys):
     with pytest.raises(SystemExit):
-        bench_main.main(["-p", *given])
-    assert (
-        f"-p {' '.join(given)}: the sizes are points (int), steps (int)" in capsys.readouterr().err
-    )
+        command.main(["-p", *given])
+    wanted = f"-p {' '.join(given)}: the sizes are points (int), steps (int)"
+    assert wanted in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""Attack libraries run unchanged against every defense as a module: gradients flow through its draws, fresh at every call."""
+"""Attack libraries run unchanged against every defense as a module.
+
+Gradients flow through the defense's draws, which are fresh at every call.
+"""
 
 import pytest
 import test_defenses
@@ -8,10 +11,9 @@ from milib import attacks, defenses
 from milib.bench import peers
 from milib.rng import Draws
 
-SETTINGS = test_defenses.SETTINGS | {
-    "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.2}
-}
-"""Table 4's threshold: at 0 almost every input is flagged, and the choice between the parts has no gradient."""
+COMBINED = {"ratio_pl": 0.5, "ratio_ol": 0.4, "threshold": 0.2}
+"""Table 4's. At threshold 0 almost every input is flagged, and the choice has no gradient."""
+SETTINGS = test_defenses.SETTINGS | {"mi_combined": COMBINED}
 LIBRARIES = ("foolbox", "AutoAttack APGD", "ART")
 EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 10
 
@@ -31,24 +33,24 @@ def test_a_library_attacks_a_defense_as_it_is(robust, pool, splits, name, librar
     defense = defenses.build(name, robust, pool, SETTINGS[name], draws=10, chunk=600)
     found = peers.ATTACKS[library](defense, EPSILON, STEP_SIZE, STEPS)(x, y).detach()
     assert (found - x).abs().max() <= EPSILON + 1e-5 and found.min() >= 0 and found.max() <= 1
-    noise = (
-        x + EPSILON * torch.sign(torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))
-    ).clamp(0, 1)
-    attacked, noisy = (
-        (defense.probabilities(images, Draws("libraries")).argmax(1) == y).float().mean()
-        for images in (found, noise)
-    )
+    signs = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign()
+    noise = (x + EPSILON * signs).clamp(0, 1)
+
+    def accuracy(images: torch.Tensor) -> torch.Tensor:
+        guesses = defense.probabilities(images, Draws("libraries")).argmax(1)
+        return (guesses == y).float().mean()
+
+    attacked, noisy = accuracy(found), accuracy(noise)
     assert attacked < noisy, f"{name} under {library}: {attacked:.2f}, under noise {noisy:.2f}"
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_libraries_agree_with_milib_on_the_bare_model(robust, splits, library):
-    """Exact for the libraries that take the same steps; APGD chooses its own, and is at most as weak."""
+    """Exact for those that take the same steps; APGD chooses its own, and is at most as weak."""
     x, y = splits.test.pixels(slice(200)), splits.test.labels[:200]
     ours = attacks.pgd(robust, x, y, epsilon=EPSILON, step_size=STEP_SIZE, steps=[STEPS])[:, 0]
-    theirs = peers.ATTACKS[library](defenses.Undefended(robust), EPSILON, STEP_SIZE, STEPS)(
-        x, y
-    ).detach()
+    attack = peers.ATTACKS[library](defenses.Undefended(robust), EPSILON, STEP_SIZE, STEPS)
+    theirs = attack(x, y).detach()
     guesses = [robust(images).argmax(1) for images in (ours, theirs)]
     if library != "AutoAttack APGD":
         assert (guesses[0] == guesses[1]).float().mean() >= 0.99

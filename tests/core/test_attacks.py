@@ -1,4 +1,4 @@
-"""PGD (Eq. 18) and the adaptive attacks on Mixup Inference (Eq. 20-24): where they stay, what they ascend, what they draw."""
+"""PGD (Eq. 18) and the adaptive attacks (Eq. 20-24): where they stay, what they ascend and draw."""
 
 import pytest
 import torch
@@ -104,9 +104,8 @@ def test_targets_are_uniform_wrong_classes():
     label, index = torch.arange(9000) % 10, torch.arange(9000)
     offset = (attacks.wrong_class(label, Draws("target"), index, 10) - label) % 10
     assert offset.min() == 1
-    assert (
-        torch.bincount(offset, minlength=10)[1:].float().sub(1000).abs().max() < 130
-    )  # over four standard deviations
+    off = torch.bincount(offset, minlength=10)[1:].float().sub(1000).abs()
+    assert off.max() < 130  # over four standard deviations
 
 
 def test_random_start_fills_the_ball_and_is_where_pgd_begins(robust, points):
@@ -140,9 +139,8 @@ def test_snapshots_equal_separate_runs_and_chunks_do_not_matter(robust, points):
     assert torch.equal(craft([5], slice(7, 8))[:, 0], together[7:8, 2])
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # foolbox imports a name that scipy is about to drop
+# foolbox imports a name that scipy is about to drop
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_foolbox_gives_the_same_predictions(robust, splits):
     import foolbox
 
@@ -167,7 +165,7 @@ def test_foolbox_gives_the_same_predictions(robust, splits):
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("samples", [1, 5])
 def test_eq24_ascends_minus_the_log_of_the_mean_probability(soft, points, samples, targeted):
-    """Eq. 20-24: the summed gradient of -F_y is N F_MI,y times autograd's of -log F_MI,y on the same draws."""
+    """Eq. 20-24, same draws: the gradient of the sum of -F_y is N F_MI,y that of -log F_MI,y."""
     (x, y, index), draws = points, Draws("eq24")
     soft.draws = samples
     options = {"variant": "eq24", "first": 0, "samples": samples, "targeted": targeted}

@@ -1,4 +1,4 @@
-"""CudaGraph: a plain call on a CPU; on CUDA the same numbers from one captured graph, with what the function changes changed once a call."""
+"""CudaGraph: a plain call on a CPU; on CUDA one captured graph of the same numbers and effects."""
 
 import dataclasses
 
@@ -24,9 +24,8 @@ def test_on_a_cpu_it_is_the_function_itself():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: captures a graph")
-@pytest.mark.parametrize(
-    ("net", "precision"), [("small", "fp32"), ("compact", "bf16")]
-)  # the second has fused convolutions
+# the second has fused convolutions
+@pytest.mark.parametrize(("net", "precision"), [("small", "fp32"), ("compact", "bf16")])
 @pytest.mark.parametrize("name", ["mixup", "at", "interpolated_at", "manifold_mixup"])
 def test_training_by_graphs_equals_training_by_calls(
     splits, recipe, name, net, precision, monkeypatch, tmp_path
@@ -41,11 +40,7 @@ def test_training_by_graphs_equals_training_by_calls(
     settings = recipe(name, model=net, epochs=2)
     if name in training.ADVERSARIAL:
         settings["train_steps"] = 3
-    options = {
-        "epsilon": 0.1,
-        "precision": precision,
-        "chunk": 50,
-    }
+    options = {"epsilon": 0.1, "precision": precision, "chunk": 50}
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = training.train(settings, few, tmp_path / "a", **options)[0]
     monkeypatch.setattr(

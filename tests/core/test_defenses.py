@@ -1,4 +1,4 @@
-"""Mixup Inference and the baselines: what is drawn, what is averaged, and that nothing else matters."""
+"""Mixup Inference and the baselines: what is drawn, what is averaged; nothing else matters."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Architectures as stated, and `frozen` and `chunked` as the forms in which models are attacked and scored."""
+"""Architectures as stated; `frozen` and `chunked`, in which models are attacked and scored."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def images(name: str, count: int) -> torch.Tensor:
 
 
 def exercised(name: str) -> models.Classifier:
-    """A net after a few training steps, so that its batch-norm statistics are not those of the start."""
+    """A net after a few training steps: its batch-norm statistics are not those of the start."""
     net = models.build(name, 10, SHAPES[name][0], 3).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(3):
@@ -29,20 +29,17 @@ def exercised(name: str) -> models.Classifier:
 def test_resnet50_is_the_net_behind_tables_2_and_3():
     net = models.build("resnet50", 10, 3, 0)
     assert sum(p.numel() for p in net.parameters()) == 4_752_586
-    assert inference.flops(net, (3, 32, 32)) / 2 == pytest.approx(
-        0.71e9, abs=0.005e9
-    )  # multiply-adds
+    multiply_adds = inference.flops(net, (3, 32, 32)) / 2
+    assert multiply_adds == pytest.approx(0.71e9, abs=0.005e9)
     convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(m.bias is None for m in convolutions)
-    assert [(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in convolutions[:1]] == [
-        (3, 64, (5, 5), (1, 1))
-    ]
+    stem = convolutions[0]
+    assert (stem.in_channels, stem.out_channels) == (3, 64)
+    assert (stem.kernel_size, stem.stride) == ((5, 5), (1, 1))
     blocks = [m for m in net.modules() if isinstance(m, models.Bottleneck)]
     assert [m.spatial[0].out_channels for m in blocks] == [64] * 5 + [128] * 5 + [256] * 5
-    assert [i for i, m in enumerate(blocks) if m.spatial[0].stride == (2, 2)] == [
-        5,
-        10,
-    ]  # the stride sits in the 3x3
+    strided = [i for i, m in enumerate(blocks) if m.spatial[0].stride == (2, 2)]
+    assert strided == [5, 10]  # the stride sits in the 3x3
     assert [i for i, m in enumerate(blocks) if isinstance(m.shortcut, models.ConvNorm)] == [5, 10]
 
 
@@ -93,9 +90,8 @@ def test_manifold_mix_acts_on_the_input_of_its_stage(name):
         )
     assert torch.equal(seen[0], x * 2 - 1)
     assert torch.equal(seen[1], net.stages[0](x * 2 - 1))
-    mixed = net(
-        x, mix=(0, lambda hidden: (hidden + hidden.flip(0)) / 2)
-    )  # at stage 0: mixup of the pixels
+    mixed = net(x, mix=(0, lambda hidden: (hidden + hidden.flip(0)) / 2))
+    # at stage 0: mixup of the pixels
     torch.testing.assert_close(mixed, net((x + x.flip(0)) / 2), atol=1e-5, rtol=1e-4)
 
 
@@ -194,7 +190,10 @@ def test_fused_convolutions_give_logits_and_gradients_of_plain_ones(name, monkey
 def test_fused_convolutions_repeat_themselves_whatever_lay_in_their_memory(
     dtype, tf32, monkeypatch
 ):
-    """cuDNN is given the unwritten result as a summand with the factor zero; freed NaNs must not come through, and no bit may vary."""
+    """cuDNN is given the unwritten result as a summand with the factor zero.
+
+    Freed NaNs must not come through, and no bit may vary.
+    """
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
     conv = (
         torch.nn.Conv2d(32, 32, 3, 1, 1)

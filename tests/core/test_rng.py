@@ -1,4 +1,4 @@
-"""Random numbers addressed by (purpose, example, draw): uniform, independent of everything else, and the same for ever."""
+"""Random numbers addressed by (purpose, example, draw): uniform, independent, always the same."""
 
 import pytest
 import torch
@@ -62,16 +62,13 @@ def test_uniform_is_uniform_over_examples_draws_and_coordinates(purpose):
     cells = (found * 8).long()
     for one in range(6):
         other = (one + 1) % 6
-        assert (
-            chisquare(torch.bincount(cells[:, one] * 8 + cells[:, other], minlength=64)).pvalue
-            > 1e-3
-        )  # coordinates
+        coordinates = torch.bincount(cells[:, one] * 8 + cells[:, other], minlength=64)
+        assert chisquare(coordinates).pvalue > 1e-3
     by_image = (found[:, 0].view(200, 50) * 8).long()
-    for a, b in (
-        (by_image[:-1], by_image[1:]),
-        (by_image[:, :-1], by_image[:, 1:]),
-    ):  # neighbours: images, draws
-        assert chisquare(torch.bincount((a * 8 + b).flatten(), minlength=64)).pvalue > 1e-3
+    images, draws = (by_image[:-1], by_image[1:]), (by_image[:, :-1], by_image[:, 1:])
+    for one, neighbour in (images, draws):
+        together = torch.bincount((one * 8 + neighbour).flatten(), minlength=64)
+        assert chisquare(together).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -118,9 +115,8 @@ def test_purposes_examples_and_draws_give_different_numbers():
         second = rng.Draws(*other).uniform(index, draw, 1)[:, 0]
         assert (first == second).float().mean() < 0.01
         assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.04
-    assert (
-        rng.Draws(0, "score").uniform(draw, index, 1)[:, 0] == first
-    ).float().mean() < 0.02  # (i, j) is not (j, i)
+    swapped = rng.Draws(0, "score").uniform(draw, index, 1)[:, 0]
+    assert (swapped == first).float().mean() < 0.02  # (i, j) is not (j, i)
 
 
 def test_generators_are_private_and_repeat():

@@ -1,4 +1,4 @@
-"""Shapes in annotations are enforced while tests run: a wrong one raises before it can broadcast."""
+"""Annotated shapes are enforced while tests run: a wrong one raises before it can broadcast."""
 
 import numpy as np
 import pytest

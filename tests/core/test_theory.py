@@ -1,4 +1,4 @@
-"""Table 1 and Eq. 7-17 against Algorithm 1, enumerated here by plain loops over the whole pool of a hand-built classifier."""
+"""Table 1 and Eq. 7-17 against Algorithm 1, enumerated here by loops over a hand-built world."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ CASES = st.fixed_dictionaries(
 
 
 class Enumeration:
-    """Algorithm 1 at one ratio on the constructed F, a black box here, with every x_s of the pool: exact expectations."""
+    """Algorithm 1 at one ratio on the constructed F, a black box here: exact expectations."""
 
     def __init__(self, classes, y, shift, strength, power, transfer, ratio, per_class):
         attacked = (y + shift) % 3
@@ -47,7 +47,7 @@ class Enumeration:
         return self.F(x.double()).softmax(1)[0].numpy()
 
     def partners(self, mode: str, predicted: int):
-        """(probability, x_s): y_s by the mode's p_s(y), then x_s uniform among the images of y_s, which their pixels show."""
+        """(probability, x_s): y_s by the mode's p_s(y), then x_s uniform; pixels show the label."""
         shown = [int(image[0, 0, : self.classes].argmax()) for image in self.images]
         allowed = [k for k in range(self.classes) if (k == predicted) == (mode == "pl")]
         for image, label in zip(self.images, shown, strict=True):
@@ -62,8 +62,11 @@ class Enumeration:
         return total
 
     def nonlinear(self, mode: str) -> dict[str, np.ndarray]:
-        """G(delta; x0) and E G(lambda delta; x~0) as differences of F (Eq. 4 and 5), and E G(delta; x~0), which MI never meets and
-        which may leave the simplex, from the construction."""
+        """G(delta; x0) and E G(lambda delta; x~0) as differences of F (Eq. 4 and 5).
+
+        E G(delta; x~0), which MI never meets and which may leave the simplex, comes from the
+        construction.
+        """
         delta = self.x - self.x0
         found = {
             "g": self.predict(self.x) - self.predict(self.x0),
@@ -113,9 +116,8 @@ def test_constructed_f_is_what_the_theory_assumes(case):
     for mode in MODES:
         for _, partner in e.partners(mode, e.yhat):
             raw = e.F((e.ratio * e.x + (1 - e.ratio) * partner).double()).exp().sum()
-            assert raw.item() == pytest.approx(
-                1, abs=ROUNDING
-            )  # F in the simplex before any softmax
+            # F lies in the simplex before any softmax
+            assert raw.item() == pytest.approx(1, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -141,7 +143,7 @@ def test_ric_by_eq_10_and_by_the_thresholds_of_eq_12_and_15(mode, case):
     parts, change = e.nonlinear(mode), e.mean(mode, e.x) - e.predict(e.x)
     d_y, d_yhat = e.both(parts["g"] - parts["mixed"])
     below, above = theory.ric_thresholds(mode, e.ratio, e.classes)
-    # Delta F_y = threshold - D_y and Delta F_yhat = threshold - D_yhat: the inequalities are the same, not only alike
+    # Delta F_k = threshold - D_k: the inequalities are the same, not only alike
     assert e.both(change) == pytest.approx((below - d_y, above - d_yhat), abs=ROUNDING)
     if min(abs(change[e.y]), abs(change[e.yhat])) > ROUNDING:
         assert (
@@ -205,9 +207,8 @@ def test_ric_and_decisions_are_different_things():
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 0.85])
 def test_the_librarys_enumeration_equals_the_tests(mode, ratio):
     e = linear(power=2.0, transfer=0.7, ratio=ratio, per_class=3)
-    keep = torch.tensor(
-        [i for i in range(len(e.pool.data)) if i not in (0, 1, 5)]
-    )  # classes of different sizes
+    # classes of different sizes
+    keep = torch.tensor([i for i in range(len(e.pool.data)) if i not in (0, 1, 5)])
     uneven = type(e.pool)(e.pool.data.take(keep))
     e.images = uneven.data.pixels()
     mi = MixupInference(e.F, uneven, mode, ratio, chunk=7)
@@ -247,9 +248,8 @@ def test_components_measure_the_parts_of_eq_4_to_17(mode):
         )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(
-            found[name], value, atol=0.02, err_msg=name
-        )  # 8,000 draws: five standard errors
+        # 8,000 draws: five standard errors
+        np.testing.assert_allclose(found[name], value, atol=0.02, err_msg=name)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -293,9 +293,8 @@ def test_measured_quantities_from_a_record_of_the_enumeration(mode, case):
                 quantity,
                 name,
             )
-        assert (found[f"limit_B_{name}"] - found[f"D_B_{name}"])[0] == pytest.approx(
-            change, abs=ROUNDING
-        )  # reading B: exact too
+        reading_b = found[f"limit_B_{name}"] - found[f"D_B_{name}"]
+        assert reading_b[0] == pytest.approx(change, abs=ROUNDING)  # exact too
     gap = theory.detection_gap(e.ratio, parts["g"][e.yhat], parts["mixed"][e.yhat])
     assert (found["score_1"] - found["score_0"])[0] == pytest.approx(gap, abs=ROUNDING)
 

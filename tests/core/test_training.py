@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from milib import attacks, inference, models, rng, training
+from milib import attacks, inference, models, objectives, rng, training
+from milib.errors import UserError
+from milib.objectives import Batch
 
 
 class Interruption(Exception):  # noqa: N818
@@ -37,9 +39,9 @@ def train(settings, splits, state):
     )
 
 
-def batch(settings, data, step=(0, 0), count=64) -> training.Batch:
+def batch(settings, data, step=(0, 0), count=64) -> Batch:
     data = data.take(slice(count))
-    numbers = training.numbers(settings, data.index, *step)
+    numbers = objectives.numbers(settings, data.index, *step)
     start = attacks.random_start(
         rng.Draws(settings["seed"], settings["name"], "start"),
         data.index,
@@ -48,12 +50,10 @@ def batch(settings, data, step=(0, 0), count=64) -> training.Batch:
         0.1,
     )
     attacker = inference.frozen(models.build("small", 10, 1, 0))
-    return training.Batch(
-        data.pixels(), data.labels, data.classes, settings, numbers, start, attacker
-    )
+    return Batch(data.pixels(), data.labels, data.classes, settings, numbers, start, attacker)
 
 
-def mixing(step: training.Batch, part: str) -> list[torch.Tensor]:
+def mixing(step: Batch, part: str) -> list[torch.Tensor]:
     """Two permutations and the mixup ratios of a part of a step."""
     return [step.numbers[f"{part}_{key}"] for key in ("first", "second", "ratio")]
 
@@ -124,7 +124,7 @@ def test_mixup_targets_and_ratios(short, few, name):
     log = net(lam * step.x[first] + (1 - lam) * step.x[second]).log_softmax(1)
     rows = torch.arange(64)
     expected = -(ratio * log[rows, step.y[first]] + (1 - ratio) * log[rows, step.y[second]]).mean()
-    torch.testing.assert_close(training.mixup(net, step), expected)
+    torch.testing.assert_close(objectives.mixup(net, step), expected)
 
 
 def test_mixing_differs_between_steps_parts_and_models(short, few):
@@ -145,7 +145,7 @@ def test_mixing_differs_between_steps_parts_and_models(short, few):
 def test_crafting_happens_in_eval_mode_on_the_unmixed_batch(short, few):
     step, net = batch(short("interpolated_at"), few.train), models.build("small", 10, 1, 0).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    x = training.craft(net, step)
+    x = objectives.craft(net, step)
     assert net.training
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
@@ -160,7 +160,7 @@ def test_crafting_happens_in_eval_mode_on_the_unmixed_batch(short, few):
     )[:, 0]
     assert torch.equal(x, expected)
     assert not torch.equal(
-        training.craft(net, batch(step.settings, few.train, (1, 0))), x
+        objectives.craft(net, batch(step.settings, few.train, (1, 0))), x
     )  # another start each epoch
 
 
@@ -170,14 +170,14 @@ def test_crafting_happens_in_eval_mode_on_the_unmixed_batch(short, few):
 def test_forwards_of_a_step(short, few, name, sizes):
     step, seen = batch(short(name), few.train), []
     net = models.build("small", 10, 1, 0).train()
-    crafted = training.craft(net, step) if name in training.ADVERSARIAL else None
+    crafted = objectives.craft(net, step) if name in training.ADVERSARIAL else None
 
     def note(module, inputs):
         if module.training:
             seen.append(inputs[0])
 
     net.register_forward_pre_hook(note)
-    training.OBJECTIVES[name](net, step)
+    objectives.OBJECTIVES[name].loss(net, step)
     assert [len(x) for x in seen] == sizes
     if name == "at":  # the adversarial half first
         assert torch.equal(seen[0], crafted)
@@ -201,17 +201,56 @@ def test_schedules():
     assert min(cycle[0], cycle[-1]) < 0.02
 
 
+# Recipes
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("erm", "lr"),
+        ("mixup", "alpha"),
+        ("matched_mixup", "ratio"),
+        ("interpolated_at", "train_step_size"),
+    ],
+)
+def test_a_recipe_without_a_key_ends_in_one_line_that_names_it(short, few, name, key):
+    lacking = {k: v for k, v in short(name).items() if k != key}
+    with pytest.raises(UserError, match=rf"^recipe: no {key}; its keys are .*{key}[^\n]*$"):
+        training.train(lacking, few, epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", "mixed_up"), ("model", "vgg"), ("schedule", "cosine"), ("augment", "flip")],
+)
+def test_an_unknown_name_ends_in_one_line_with_the_known_ones(short, few, key, value):
+    with pytest.raises(UserError) as error:
+        training.train(short("mixup") | {key: value}, few, epsilon=0.1)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in (key, value, *training.CHOICES[key]))
+
+
+@pytest.mark.parametrize(("name", "key"), [("mixup", "wiegth_decay"), ("erm", "alpha")])
+def test_a_key_that_the_objective_does_not_know_ends_in_one_line(short, few, name, key):
+    with pytest.raises(UserError, match=rf"^recipe: unknown {key}; its keys are [^\n]*lr[^\n]*$"):
+        training.train(short(name) | {key: 1.0}, few, epsilon=0.1)
+
+
+def test_training_reads_neither_the_notes_nor_a_state(short, few):
+    settings = short("erm") | {"epochs": 1}
+    bare = {key: value for key, value in settings.items() if key not in training.NOTES}
+    assert set(bare) < set(settings)
+    found, expected = (training.train(one, few, epsilon=0.1)[0] for one in (bare, settings))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 # Resuming and repeating
 
 
 @pytest.mark.parametrize("name", ["erm", "manifold_mixup", "interpolated_at"])
 def test_an_interrupted_training_resumes_to_the_same_bits(short, few, tmp_path, monkeypatch, name):
-    settings, state, one_step, calls = (
-        short(name),
-        tmp_path / "state.safetensors",
-        training.Trainer.one_step,
-        [],
-    )
+    settings, state = short(name), tmp_path / "state.safetensors"
+    one_step, calls = training.Trainer.one_step, []
     expected, log = train(settings, few, tmp_path / "unused")
 
     def stops(trainer, order):
@@ -225,14 +264,15 @@ def test_an_interrupted_training_resumes_to_the_same_bits(short, few, tmp_path, 
         patch.setattr(training.Trainer, "one_step", stops)
         with pytest.raises(Interruption):
             train(settings, few, state)
-    monkeypatch.setattr(
-        training.Trainer,
-        "one_step",
-        lambda trainer, order: (calls.append(trainer.step), one_step(trainer, order)),
-    )
+
+    def counted(trainer, order):
+        calls.append(trainer.step)
+        one_step(trainer, order)
+
+    monkeypatch.setattr(training.Trainer, "one_step", counted)
     found, resumed = train(settings, few, state)
     assert calls == [0, 1, 2, 3, 4] * 3  # no step twice, none left out
     assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed] == [
-        {k: v for k, v in entry.items() if k != "seconds"} for entry in log
-    ]
+    for entry in log + resumed:
+        del entry["seconds"]
+    assert resumed == log

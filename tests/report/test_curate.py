@@ -1,6 +1,7 @@
 """Curated runs: what is kept, and what is refused."""
 
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -8,101 +9,154 @@ import pytest
 from milib import files
 from milib.errors import UserError
 from milib.report import curate, index
+from milib.report.run_folder import PACKED, RunFolder, pack
 from milib.study import paths
 from milib.study import store as store_module
+from milib.study.rules import rules_digest
 
 REFERENCE = paths.project_root() / "outputs" / "reference"
+COMMITTED = sorted(path.parent for path in REFERENCE.glob(f"*/{PACKED}"))
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A finished run with one notebook, two records it used, one it did not, a table and a profile."""
+def run(tmp_path) -> Path:
+    """A finished run with one notebook, two records it used, one it did not, table and figure."""
     store = store_module.Store(tmp_path / "mine", tmp_path / "none", "04_oblivious")
     store.record("score-old", {"n": 1}, lambda: {"old": True})
     store.events.clear()
     store.record("score-mixup", {"n": 2}, lambda: {"new": True})
     compared = {"label": "MI-OL - mixup", "mean": 0.1, "low": 0.05, "high": 0.2}
-    judged = {
-        "id": "a",
-        "statement": "s",
-        "source": "Table 2",
-        "statistic": "none",
-        "margin": 0,
-        "verdict": "holds",
-        "comparisons": [compared],
-    }
+    judged = {"id": "mi_ol_beats_mixup", "verdict": "holds", "comparisons": [compared]}
     store.record("claims-04_oblivious", {"n": 3}, lambda: {"claims": [judged]})
+    given = nbformat.v4.new_code_cell(
+        "# The run's parameters\nseed = 1",
+        metadata={"tags": ["parameters"], "jupyter": {"source_hidden": True}},
+    )
     cell = nbformat.v4.new_code_cell(
         "1 + 1",
         outputs=[nbformat.v4.new_output("stream", text="2")],
         metadata={"papermill": {"duration": 1}, "tags": ["t"]},
     )
-    notebook = nbformat.v4.new_notebook(
-        cells=[cell], metadata={"papermill": {"input_path": str(tmp_path), "duration": 12.34}}
-    )
-    files.write_atomic(
-        store.folder / "notebooks" / "04_oblivious.ipynb", nbformat.writes(notebook).encode()
-    )
-    files.write_atomic(store.folder / "tables" / "oblivious.csv", b"row,clean\n")
+    noted = {"papermill": {"input_path": str(tmp_path), "duration": 12.34}}
+    notebook = nbformat.v4.new_notebook(cells=[cell, given], metadata=noted)
+    made = json.dumps({"notebook": "04_oblivious", "caption": "Rows"}).encode()
+    for name, content in {
+        "notebooks/04_oblivious.ipynb": nbformat.writes(notebook).encode(),
+        "tables/oblivious.csv": b"row,clean\nMixup,1.0\n",
+        "tables/oblivious.json": made,
+        "figures/oblivious.png": b"png" * 10,
+        "figures/oblivious.svg": b"<svg/>",
+        "figures/oblivious.json": made,
+    }.items():
+        files.write_atomic(store.folder / name, content)
     return store.folder
+
+
+def kept(target: Path) -> set[str]:
+    return {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+
+
+def named(target: Path) -> list[str]:
+    """The records of a curated run without their fingerprints."""
+    return [name.rpartition("-")[0] for name in RunFolder(target).records()]
+
+
+def curated_before(target: Path, **figures: str) -> None:
+    """A curated run whose notebook 06 read a record; figures: name -> the notebook that made it."""
+    content = {"name": "tradeoff", "checksum": files.digest({}), "result": {}}
+    entry = {"kind": "record", "name": "tradeoff-1.json", "seconds": 1.0, "cached": False}
+    notes = {
+        "parameters": {"04_oblivious": {"seed": 0}, "06_tradeoff": {"seed": 6}},
+        "profile": {"06_tradeoff": {"seconds": 2.0, "entries": [entry]}},
+        "tables": {},
+        "figures": {name: {"notebook": notebook} for name, notebook in figures.items()},
+    }
+    stale = {"name": "stale", "checksum": files.digest({}), "result": {}}
+    packed = pack({"tradeoff-1.json": content, "stale-2.json": stale})
+    files.write_atomic(target / PACKED, packed)
+    files.write_atomic(target / "run.json", json.dumps(notes).encode())
+    for name in figures:
+        files.write_atomic(target / "figures" / f"{name}.png", b"png")
 
 
 def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     target = tmp_path / "reference" / "c10_compact"
-    files.write_atomic(target / "records" / "stale.json.gz", b"{}")
+    curated_before(target)
     files.write_atomic(target / "checkpoints" / "mixup.safetensors", b"weights")
     curate.curate(run, target)
-    kept = {
-        str(path.relative_to(target)).split("-")[0] for path in target.rglob("*") if path.is_file()
-    }
-    assert kept == {
+    assert kept(target) == {
         "notebooks/04_oblivious.ipynb",
-        "records/score",
-        "records/claims",
+        "records.jsonl.xz",
+        "run.json",
         "tables/oblivious.csv",
-        "profile/04_oblivious.json",
-    } | {
+        "figures/oblivious.png",
         "checkpoints/mixup.safetensors",
-        "profile/04_oblivious.seconds",
     }
-    assert (target / "profile" / "04_oblivious.seconds").read_text() == "12.3\n"
-    assert [path.name.split("-")[1] for path in sorted(target.glob("records/score-*"))] == ["mixup"]
+    assert named(target) == ["claims-04_oblivious", "score-mixup", "tradeoff"]
+    found = RunFolder(target)
+    assert found.profile()["04_oblivious"].seconds == 12.3
+    assert found.parameters("04_oblivious") == {"seed": 1}
+    assert found.about("tables", "oblivious")["caption"] == "Rows"
     notebook = nbformat.read(target / "notebooks" / "04_oblivious.ipynb", 4)
     assert "papermill" not in notebook.metadata and notebook.cells[0].metadata == {"tags": ["t"]}
     assert notebook.cells[0].outputs[0].text == "2"
+    assert notebook.cells[1].metadata.jupyter == {"source_hidden": True}
 
 
-def test_a_curated_run_has_a_report_whose_links_lead_to_the_compressed_records(run, tmp_path):
+def test_a_curated_run_reads_like_the_run_it_was_made_of(run, tmp_path):
+    target = tmp_path / "reference" / "mine"
+    curate.curate(run, target)
+    live, curated = RunFolder(run), RunFolder(target)
+    assert not live.curated and curated.curated
+    used = {name: live.records()[name] for name in curated.records()}
+    assert curated.records() == used and len(used) == 2
+    assert curated.tables() == live.tables() == ["oblivious"]
+    assert curated.figures() == live.figures() == ["oblivious"]
+    assert (
+        curated.table("oblivious") == live.table("oblivious") == [{"row": "Mixup", "clean": "1.0"}]
+    )
+    assert curated.about("figures", "oblivious") == live.about("figures", "oblivious")
+    assert curated.parameters() == live.parameters() == {"seed": 1}
+    assert curated.profile()["04_oblivious"].entries == live.profile()["04_oblivious"].entries
+
+
+def test_curating_again_gives_the_same_bytes(run, tmp_path):
+    target = tmp_path / "reference" / "mine"
+    curate.curate(run, target)
+    first = {name: (target / name).read_bytes() for name in kept(target)}
+    curate.curate(run, target)
+    assert {name: (target / name).read_bytes() for name in kept(target)} == first
+
+
+def test_a_curated_run_has_a_report_that_names_its_records_and_links_the_packed_file(run, tmp_path):
     target = tmp_path / "reference" / "c10_compact"
     curate.curate(run, target)
     text = index.build(target).read_text()
     assert "1 hold, 0 fail" in text and "(older)" not in text
-    names = sorted(path.name for path in target.glob("records/*"))
-    assert [name.endswith(".json.gz") and f'href="records/{name}"' in text for name in names] == [
-        True,
-        True,
-    ]
+    names = list(RunFolder(target).records())
+    assert len(names) == 2 and all(name in text for name in names)
+    assert f'href="{PACKED}"' in text and 'href="records/' not in text
 
 
 def test_what_other_notebooks_left_stays_and_what_this_one_left_goes(run, tmp_path):
     target = tmp_path / "reference" / "c10_compact"
-    for notebook, name in (("04_oblivious", "gone"), ("06_tradeoff", "kept")):
-        files.write_atomic(
-            target / "figures" / f"{name}.json", json.dumps({"notebook": notebook}).encode()
-        )
-        files.write_atomic(target / "figures" / f"{name}.png", b"png")
-    files.write_atomic(
-        target / "profile" / "06_tradeoff.json",
-        json.dumps([{"kind": "record", "name": "tradeoff-1.json"}]).encode(),
-    )
-    files.write_atomic(target / "records" / "tradeoff-1.json.gz", b"{}")
+    curated_before(target, gone="04_oblivious", kept="06_tradeoff")
     curate.curate(run, target)
-    assert {path.stem for path in target.glob("figures/*")} == {"kept"}
-    assert {path.name.split("-")[0] for path in target.glob("records/*")} == {
-        "claims",
-        "score",
-        "tradeoff",
-    }
+    assert {path.stem for path in target.glob("figures/*")} == {"kept", "oblivious"}
+    assert named(target) == ["claims-04_oblivious", "score-mixup", "tradeoff"]
+    notes = RunFolder(target).notes()
+    assert set(notes["figures"]) == {"kept", "oblivious"}
+    assert notes["parameters"] == {"04_oblivious": {"seed": 1}, "06_tradeoff": {"seed": 6}}
+    assert notes["profile"]["06_tradeoff"]["seconds"] == 2.0
+
+
+def test_an_svg_is_kept_where_a_page_shows_it(run, tmp_path, monkeypatch):
+    target, page = tmp_path / "reference" / "c10_compact", tmp_path / "README.md"
+    monkeypatch.setattr(curate, "PAGES", (str(page),))
+    for shown, wanted in (("oblivious.svg", {"png", "svg"}), ("oblivious.png", {"png"})):
+        page.write_text(f"![](outputs/reference/c10_compact/figures/{shown})")
+        curate.curate(run, target)
+        assert {path.suffix[1:] for path in target.glob("figures/oblivious.*")} == wanted
 
 
 def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
@@ -130,9 +184,34 @@ def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
     assert not (tmp_path / "target").exists()
 
 
-def test_committed_records_are_whole_and_were_made_under_the_claims_as_they_stand():
-    now = files.digest((paths.project_root() / "params" / "claims.yaml").read_text())
-    for path in REFERENCE.glob("*/records/*"):
-        assert store_module.read_record(path)["made"]["claims"] == now, (
-            f"{path} was made under other claims: run {path.parts[-3]} again"
+def test_there_are_committed_runs():
+    assert {path.name for path in COMMITTED} >= {"c10", "c10_compact", "c100_compact"}
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
+def test_committed_records_are_whole_and_were_made_under_the_claims_as_they_stand(folder):
+    now = rules_digest()
+    for name, record in RunFolder(folder).records().items():
+        assert record["made"]["claims"] == now, (
+            f"{name} was made under other claims: run {folder.name} again"
         )
+        assert record["fingerprint"] == files.digest(record["identity"]), name
+        assert name == f"{record['name']}-{record['fingerprint']}.json"
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
+def test_committed_runs_hold_what_they_name_and_nothing_else(folder):
+    run = RunFolder(folder)
+    assert set(run.records()) == curate.named_records(run.notes()["profile"])
+    assert set(run.tables()) == set(run.notes()["tables"])
+    assert set(run.figures()) == set(run.notes()["figures"])
+    notebooks = {path.stem for path in folder.glob("notebooks/*.ipynb")}
+    assert notebooks == set(run.profile()) == set(run.notes()["parameters"])
+    weights = set(run.checkpoints())
+    for kind in ("tables", "figures"):
+        for name, about in run.notes()[kind].items():
+            assert set(about["records"]) <= set(run.records()), (kind, name)
+            assert set(about["checkpoints"]) <= weights, (kind, name)
+            assert about["notebook"] in notebooks, (kind, name)
+    shown = curate.shown_as_svg(folder.name)
+    assert {path.stem for path in folder.glob("figures/*.svg")} == shown

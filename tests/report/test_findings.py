@@ -1,17 +1,18 @@
 """What FINDINGS.md and the README say of curated runs."""
 
-import gzip
 import json
-from pathlib import Path
 
 import pytest
 
 from milib import files
-from milib.report import findings
+from milib.report import findings, results, verdicts
+from milib.report.run_folder import RunFolder
 from milib.study import paths
 from milib.study import store as store_module
+from milib.study.claims import Comparison
 
 REFERENCE = paths.project_root() / "outputs" / "reference"
+MARKS = "<!-- findings -->\n{}<!-- end of findings -->\n"
 
 
 def claim(identifier: str, verdict: str, *lows: float) -> dict:
@@ -30,15 +31,14 @@ def claim(identifier: str, verdict: str, *lows: float) -> dict:
     }
 
 
-def put(folder: Path, records: dict[str, tuple[dict, dict]], **tables: str) -> None:
-    """Curated records, name -> (identity, result), and tables as CSV."""
+def put(folder, records: dict[str, tuple[dict, dict]], **tables: str) -> RunFolder:
+    """A run with records, name -> (identity, result), and tables as lines of CSV."""
     store = store_module.Store(folder, folder / "none", "04_oblivious")
     for name, (identity, result) in records.items():
         store.record(name, identity, lambda result=result: result)
-    for path in folder.glob("records/*.json"):
-        files.write_atomic(path.with_suffix(".json.gz"), gzip.compress(path.read_bytes()))
     for name, content in tables.items():
         files.write_atomic(folder / "tables" / f"{name}.csv", content.encode())
+    return RunFolder(folder)
 
 
 def scores(right: int, column: str = "untargeted_pgd10", **more) -> dict:
@@ -49,203 +49,265 @@ def scores(right: int, column: str = "untargeted_pgd10", **more) -> dict:
     } | more
 
 
+TABLES = {
+    "bare": "model,test images,clean,clean low,clean high,untargeted_pgd10\n"
+    "ERM,5000,91.0,90.0,92.0,0.0\nAT,5000,80.0,,,35.0\n",
+    "oblivious": "row,clean,clean paper,untargeted_pgd10,untargeted_pgd10 paper\n"
+    "Mixup,90.0,93.8,1.0,3.6\nMixup + Guo,80.0,,19.0,31.2\n"
+    "Mixup + MI-PL,90,,0.5,\nMixup + MI-OL,78.0,,9.0,\n",
+    "adaptive": 'adaptive samples,"Mixup, none","Mixup, eq24"\n0,0.6,\n1,,8.0\n30,,2.0\n',
+    "stronger": "model,test images,bare,MI-OL\nMixup,200,0.4,0.1\n",
+    "paired": 'row,minus,"untargeted_pgd10, points","untargeted_pgd10, points low",'
+    '"untargeted_pgd10, points high"\n'
+    "Mixup,Mixup + MI-OL,-8.0,-9.5,-6.5\n"
+    "Mixup + A (2018),Mixup + MI-OL,1.0,,\n"
+    "Mixup + A (sigma 0.4),Mixup + MI-OL,-8.3,-9,-8\n",
+    "detection": 'model,detector,"AUC, all"\nMixup,MI-PL,0.8\nMixup,MI-OL,0.7\n'
+    "Mixup,plain confidence,0.2\n",
+}
+
+
 def test_each_verdict_with_the_comparison_that_decides_it(tmp_path):
     judged = [
         claim("mi_ol_beats_mixup", "holds", 0.05, 0.2),
         claim("gain_needs_mixup", "not measured"),
     ]
-    tables = {
-        "bare": 'model,test images,clean,untargeted_pgd10\nERM,5000,"91.0 [90.0, 92.0]",0.0\nAT,5000,80.0,35.0\n',
-        "oblivious": "row,clean,untargeted_pgd10\nMixup,90.0 | 93.8,1.0 | 3.6\nMixup + Guo,80.0,19.0 | 31.2\nMixup + MI-PL,90,0.5\nMixup + MI-OL,78.0,9.0\n",
-        "adaptive": 'adaptive samples,"Mixup, none","Mixup, eq24"\n0,0.6,\n1,,8.0\n30,,2.0\n',
-        "stronger": "model,test images,bare,MI-OL\nMixup,200,0.4,0.1\n",
-        "paired": 'row,minus,"untargeted_pgd10, points"\nMixup + A (2018),Mixup + MI-OL,1.0\nMixup + A (sigma 0.4),Mixup + MI-OL,"-8.3 [-9, -8]"\n',
-    }
-    put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **tables)
+    put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
     text = findings.text(tmp_path)
-    assert (
-        "on 5,000 test images, clean / untargeted PGD-10 in %: ERM 91.0 [90.0, 92.0] / 0.0; AT 80.0 / 35.0.\n"
-        in text
-    )
     row = next(
         line
         for line in text.splitlines()
         if line.startswith("| mixup + MI-OL is more robust than mixup ")
     )
     assert row.endswith("| Table 2 | holds |")
-    assert "2 of 19 claims were judged: holds 1, fails 0, undecided 0, not measured 1." in text
+    assert "gains more over the bare model" not in text, "what is not measured is left out"
+    assert "\n1 of 19 claims could be tested: 1 holds.\n" in text
     assert (
-        "(Table 2)\n  - mi_ol_beats_mixup 0: +0.150 [+0.050, +0.250]\n  - mi_ol_beats_mixup 1: +0.300"
-        in text
-    )
+        "(Table 2)\n  - mi_ol_beats_mixup 0: +15.0 [+5.0, +25.0] points\n"
+        "  - mi_ol_beats_mixup 1: +30.0"
+    ) in text
     assert "c100" not in text and "Table 3" not in text
-    told = "Mixup: clean 90.0, under untargeted PGD-10 1.0; with MI-OL 78.0 and 9.0; more than that under PGD-10 with Guo 19.0. Attacked adaptively "
-    told += "(Eq. 24, 30 samples) 2.0 is left, of the bare model under PGD-10 0.6; end to end in 50 small steps (after Tramèr et al., 2020) 0.1, "
-    told += "of the bare model 0.4"
-    printed = "- Mixup + A (sigma 0.4), sigma as printed, minus Mixup + MI-OL: -8.3 [-9, -8] points under untargeted PGD-10."
-    assert f"\n- {told}.\n{printed}\n\n" in text and text.count("as printed") == 1
-    marks = "<!-- findings -->\n{}<!-- end of findings -->\n"
-    page = findings.readme(marks.format("stale\n"), tmp_path)
-    assert (
-        f"\n- `c10_compact`, {told}.\n" in page
-        and findings.MISTAKEN in page
-        and "stale" not in page
-    )
+
+
+def test_a_question_has_its_table(tmp_path):
+    judged = [claim("mi_ol_beats_mixup", "holds", 0.05)]
+    put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
+    text = findings.text(tmp_path)
+    assert "| `c10_compact` | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | +8.0 [+6.5, +9.5] |\n" in text
+    assert "- Mixup, under PGD-10 9.0 with MI-OL, keeps more with Guo 19.0.\n" in text
+    steps = "end to end, 50 small steps (Tramèr et al., 2020)"
+    assert f"| `c10_compact` | Mixup | {steps} | 0.4 | 0.1 | 200 |\n" in text
+    assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in text
+    assert "| `c10_compact` | Mixup | 0.800 | 0.700 | 0.200 |\n" in text
+    assert "| `c10_compact` | ERM | 5,000 | 91.0 [90.0, 92.0] | 0.0 |\n" in text
+    assert "| `c10_compact` | AT | 5,000 | 80.0 | 35.0 |\n" in text
+    printed = "- Mixup + A (sigma 0.4), which has sigma as printed, minus Mixup + MI-OL: "
+    assert f"\n{printed}-8.3 [-9.0, -8.0] points under PGD-10." in text
+    assert text.count("as printed") == 1
+
+
+def test_the_readmes_table_has_a_line_for_each_net(tmp_path):
+    judged = [claim("mi_ol_beats_mixup", "holds", 0.05)]
+    put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
+    page = findings.readme(MARKS.format("stale\n"), tmp_path)
+    net = "CIFAR&#8209;10,&nbsp;compact&nbsp;net"
+    assert f"| {net} | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | 0.1 (0.4) |\n" in page and "stale" not in page
+
+
+def test_a_folder_without_runs_says_so(tmp_path):
+    assert "No run on CIFAR has been curated yet." in findings.text(tmp_path)
+
+
+def test_baselines_stand_side_by_side(tmp_path):
+    name = "mi_ol_beats_baselines_on_mixup"
+    judged = [claim(name, "fails", 0.0, -0.3, 0.1, 0.2)]
+    run = put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})})
+    cells = ["+10.0 [+0.0, +20.0]", "-20.0 [-30.0, -10.0]", "+20.0 [+10.0, +30.0]"]
+    ((row, found),) = results.against_baselines(run)
+    assert row == "Mixup + MI-OL" and found == [*cells, "+30.0 [+20.0, +40.0]"]
+    assert f"| `c10_compact` | Mixup + MI-OL | {' | '.join(cells)} | " in findings.text(tmp_path)
 
 
 def test_a_verdict_says_what_its_comparisons_say_and_many_are_told_by_the_weakest(tmp_path):
-    assert findings.cell(tmp_path, claim("a", "fails", 0.1, -0.3)) == "fails (1 hold, 1 fail)"
-    assert (
-        findings.cell(tmp_path, claim("a", "undecided", 0.1, -0.1, 0.2))
-        == "undecided (2 hold, 1 undecided)"
-    )
-    assert (
-        findings.cell(tmp_path, claim("a", "holds", 0.1, 0.2)) == "holds"
-        and findings.cell(tmp_path, claim("a", "fails", -0.3)) == "fails"
-    )
-    assert (
-        findings.cell(tmp_path, None)
-        == findings.cell(tmp_path, claim("a", "not measured"))
-        == "not measured"
-    )
-    mark = {"label": "no MI setting is as clean as b", "mean": -1.0, "low": -1.0, "high": -1.0}
-    told = findings.weakest([*claim("c", "fails", 0.3, -0.2, 0.1)["comparisons"], mark])
-    assert (
-        told
-        == "c 1: -0.100 [-0.200, +0.000] (the weakest of 3 comparisons); in 1 more no MI setting is as clean"
+    run = RunFolder(tmp_path)
+
+    def cell(verdict: str, *lows: float) -> str:
+        return verdicts.cell(run, claim("a", verdict, *lows))
+
+    assert cell("fails", 0.1, -0.3) == "fails (1 hold, 1 fail)"
+    assert cell("undecided", 0.1, -0.1, 0.2) == "undecided (2 hold, 1 undecided)"
+    assert cell("holds", 0.1, 0.2) == "holds" and cell("fails", -0.3) == "fails"
+    assert verdicts.cell(run, None) == cell("not measured") == ""
+    entries = verdicts.compared(claim("c", "fails", 0.3, -0.2, 0.1))
+    mark = Comparison("no MI setting is as clean as b", -1.0, -1.0, -1.0)
+    assert verdicts.weakest([*entries, mark]) == (
+        "c 1: -10.0 [-20.0, +0.0] points (the weakest of 3 comparisons); "
+        "in 1 more no MI setting is as clean"
     )
 
 
 def test_rows_are_told_with_their_clean_accuracy():
-    entry = {"label": "Mixup + MI-OL - Mixup", "mean": 0.1, "low": 0.05, "high": 0.15}
-    assert (
-        findings.line(entry, {"Mixup + MI-OL": 80.0, "Mixup": 91.5})
-        == "Mixup + MI-OL - Mixup: +0.100 [+0.050, +0.150] at -11.5 points of clean accuracy"
-    )
-    assert findings.line(entry, {"Mixup": 91.5}).endswith("+0.150]")
+    entry = Comparison("Mixup + MI-OL - Mixup", 0.1, 0.05, 0.15)
+    told = "Mixup + MI-OL - Mixup: +10.0 [+5.0, +15.0] points"
+    clean = {"Mixup + MI-OL": 80.0, "Mixup": 91.5}
+    assert verdicts.line(entry, clean) == f"{told}; clean accuracy -11.5 points"
+    assert verdicts.line(entry, {"Mixup": 91.5}) == told
+    assert verdicts.line(entry, {}, in_points=False).endswith(": +0.100 [+0.050, +0.150]")
 
 
 def test_bare_models_are_told_on_more_images_beside_the_verdict(tmp_path):
-    put(tmp_path, {"bare-mixup": ({}, scores(300)), "bare-erm": ({}, scores(100))})
+    run = put(tmp_path, {"bare-mixup": ({}, scores(300)), "bare-erm": ({}, scores(100))})
     judged = claim("a", "undecided", -0.05) | {
         "statistic": "beats",
         "of": {"row": ["mixup", "none"], "others": [["erm", "none"]]},
     }
-    told = "on 1,000 images, under untargeted PGD-10: Mixup - ERM +20.0 points [+17.5, +22.5] (the rule would say: holds)"
-    assert findings.more_images(tmp_path, judged) == [told]
-    assert findings.cell(tmp_path, judged) == "undecided (1,000 images: holds)"
-    assert findings.cell(tmp_path, judged | {"verdict": "holds"}) == "holds"
-    assert (
-        findings.more_images(
-            tmp_path, judged | {"of": {"row": ["mixup", "mi_ol"], "others": [["erm", "none"]]}}
-        )
-        == []
-    )
+    told = "on 1,000 images, under untargeted PGD-10: Mixup - ERM: +20.0 [+17.5, +22.5] points"
+    assert verdicts.more_images(run, judged) == [f"{told} (the rule would say: holds)"]
+    assert verdicts.cell(run, judged) == "undecided (1,000 images: holds)"
+    assert verdicts.cell(run, judged | {"verdict": "holds"}) == "holds"
+    defended = {"row": ["mixup", "mi_ol"], "others": [["erm", "none"]]}
+    assert verdicts.more_images(run, judged | {"of": defended}) == []
+
+
+def test_more_images_stand_beside_the_claims_images(tmp_path):
+    judged = [claim("mixup_training_alone_helps", "undecided", -0.05)]
+    records = {"bare-mixup": ({}, scores(300)), "bare-erm": ({}, scores(100))}
+    records["claims-01_train_mixup"] = ({}, {"claims": judged})
+    run = put(tmp_path, records)
+    there = "+5.0 [-5.0, +15.0]", "+20.0 [+17.5, +22.5] on 1,000 images"
+    assert results.on_trainings(run) == [("mixup_training_alone_helps 0, PGD-10", *there)]
 
 
 def test_gains_are_told_with_their_ratios_and_at_one_ratio(tmp_path):
     """Of the protocol's own scores, not of those with another label or pool."""
-    own, other = (
-        {"attack_label": "label", "pool": "train"},
-        {"attack_label": "prediction", "pool": "train"},
-    )
+    own = {"attack_label": "label", "pool": "train"}
+    other = {"attack_label": "prediction", "pool": "train"}
     records = {
-        f"score-{model}-none": (own, scores(right, row={}))
-        for model, right in (("mixup", 10), ("erm", 0))
+        "score-mixup-none": (own, scores(10, row={})),
+        "score-erm-none": (own, scores(0, row={})),
     }
-    both = {f"score-{model}-mi_ol": right for model, right in (("mixup", 100), ("erm", 50))}
-    for name, right in both.items():
+    for name, right in (("score-mixup-mi_ol", 100), ("score-erm-mi_ol", 50)):
         cells = scores(right)["cells"] | scores(right + 700, "clean")["cells"]
         result = scores(right, row={"ratio": 0.5}) | {"cells": cells}
         records |= {name: (own, result), name + "-0": (other, result | {"labels": [1] * 1000})}
     tables = {
-        "oblivious": "row,clean\nMixup + MI-OL,80.0 [78.0]\nERM + MI-OL (ablation study),83.0 [81.0]\n",
-        "parameters": "row,parameters\nMixup + MI-OL,ratio 0.5\nERM + MI-OL (ablation study),ratio 0.6\n",
+        "oblivious": "row,clean,clean paper\nMixup + MI-OL,80.0,78.0\n"
+        "ERM + MI-OL (ablation study),83.0,81.0\n",
+        "parameters": "row,parameters\nMixup + MI-OL,ratio 0.5\n"
+        "ERM + MI-OL (ablation study),ratio 0.6\n",
     }
-    put(tmp_path, records, **tables)
-    judged = claim("a", "holds", 0.1) | {
-        "statistic": "gains_more",
-        "of": {"pairs": [["mixup", "erm"]]},
-    }
-    first, second = findings.unmatched(tmp_path, judged)
-    assert (
-        first
-        == "of Mixup + MI-OL, ratio 0.5, 80.0 % clean and ERM + MI-OL (ablation study), ratio 0.6, 83.0 % clean"
+    run = put(tmp_path, records, **tables)
+    gains = {"statistic": "gains_more", "of": {"pairs": [["mixup", "erm"]]}}
+    first, second = verdicts.gains(run, claim("a", "holds", 0.1) | gains)
+    assert first == (
+        "measured with Mixup + MI-OL (ratio 0.5, 80.0 % clean) and "
+        "ERM + MI-OL (ablation study) (ratio 0.6, 83.0 % clean)"
     )
     assert second.startswith(
-        "both at ratio 0.5, 80.0 and 75.0 % clean: gain on Mixup - gain on ERM +4.0 points ["
+        "both at ratio 0.5, 80.0 and 75.0 % clean: gain on Mixup - gain on ERM: +4.0 ["
     )
-    assert list(findings.unmatched(tmp_path, claim("b", "holds", 0.1) | {"of": {}})) == []
+    assert verdicts.gains(run, claim("b", "holds", 0.1) | {"of": {}}) == []
 
 
 def test_choices_are_told_where_they_matter_and_beside_the_paper_on_its_own_net(tmp_path):
-    table = 'choice,row,column,here,otherwise,"difference, points"\npool,A,clean,1,2,"1.0 [0.5, 1.5]"\npool,B,clean,1,1,"-0.1 [-0.5, 0.3]"\n'
+    difference = '"difference, points","difference, points low","difference, points high"'
+    table = f"choice,row,column,here,otherwise,{difference}\n"
+    table += "pool,A,clean,1,2,1.0,0.5,1.5\npool,B,clean,1,1,-0.1,-0.5,0.3\n"
     for model in ("Mixup", "Mixup + MI-OL"):
-        table += f'the prediction is attacked,{model},untargeted_pgd10,1,3.6,"2.6 [2.0, 3.2]"\n'
-    for name in ("c10", "c10_compact"):
+        table += f"the prediction is attacked,{model},untargeted_pgd10,1,3.6,2.6,2.0,3.2\n"
+    paper_net, compact = (
         put(tmp_path / name, {"score-a": ({}, scores(1))}, otherwise=table)
-    lines = list(findings.otherwise(tmp_path / "c10"))
-    assert "- pool: A, clean: 1.0 [0.5, 1.5]" in lines and not any(
-        "B, clean" in line for line in lines
+        for name in ("c10", "c10_compact")
     )
-    told = next(line for line in lines if "here minus the paper" in line)
-    assert "Mixup +0.0 points [-1.7, +1.7]; Mixup + MI-OL -22.5 points [" in told, (
-        "the paper prints 3.6 and 26.1"
-    )
-    assert not any(
-        "here minus the paper" in line for line in findings.otherwise(tmp_path / "c10_compact")
-    )
+    told = {(row["row"], row["column"], row["difference"]) for row in results.choices(paper_net)}
+    assert ("A", "clean", "+1.0 [+0.5, +1.5]") in told
+    assert ("Mixup", "PGD-10", "+2.6 [+2.0, +3.2]") in told
+    assert not any(row == "B" for row, _, _ in told)
+    beside = results.as_published(paper_net)
+    assert beside["Mixup"] == "+0.0 [-1.7, +1.7]", "the paper prints 3.6"
+    assert beside["Mixup + MI-OL"].startswith("-22.5 ["), "the paper prints 26.1"
+    assert results.as_published(compact) == {}
 
 
 def test_training_is_told_from_the_logs(tmp_path):
-    run = tmp_path / "c100_compact"
+    folder = tmp_path / "c100_compact"
     settings = {"model": "compact", "n_heldout": 1000, "batch_size": 128, "train_steps": 3}
+    zeros = ("schedule", "momentum", "nesterov", "weight_decay", "augment")
     for name, epochs, lr in (("at", 28, 0.2), ("interpolated_at", 42, 0.2)):
-        header = (
-            settings
-            | {"name": name, "epochs": epochs, "lr": lr}
-            | dict.fromkeys(("schedule", "momentum", "nesterov", "weight_decay", "augment"), 0)
-        )
+        header = settings | {"name": name, "epochs": epochs, "lr": lr} | dict.fromkeys(zeros, 0)
         files.write_atomic(
-            run / "checkpoints" / f"{name}-1.jsonl",
+            folder / "checkpoints" / f"{name}-1.jsonl",
             json.dumps(header | {"train_step_size": 4 / 255}).encode() + b"\n{}\n",
         )
-    models, apart = findings.trained(run)
-    assert models.startswith("Models: at: compact net, 28 epochs, PGD-3 inside (the paper: ")
+    run = RunFolder(folder)
+    models = results.trained(run)
+    assert models.startswith("at: compact net, 28 epochs, PGD-3 inside (the paper: ")
     assert "batch_size 128 (64)" in models and "train_step_size 4/255 (2/255)" in models
-    assert (
-        apart
-        == "AT and interpolated AT differ in epochs (28, 42) besides the mixing: so does what sets them side by side.\n"
-    )
-    assert "Mixup + Guo et al. (2018) 13.1" in "".join(findings.other_table(run))
-    assert (
-        list(findings.other_table(tmp_path / "c10_compact"))
-        == list(findings.trained(tmp_path / "c10_compact"))
-        == []
-    )
+    assert results.unequal_training(run) == ["epochs (28, 42)"]
+    assert "Mixup + Guo et al. (2018) 13.1" in results.table3(run)
+    other = RunFolder(tmp_path / "c10_compact")
+    assert results.table3(other) == results.unequal_training(other) == []
+    assert results.trained(other) == ""
 
 
 def test_rows_that_were_not_matched_within_a_point_are_named(tmp_path):
-    put(tmp_path, {}, parameters="row,residual\nMixup,given\nMixup + A,0.9\nMixup + B,-2.2\n")
-    assert "".join(findings.matched(tmp_path)).endswith(" in points: Mixup + B -2.2.\n")
-    assert list(findings.matched(tmp_path / "none")) == []
+    run = put(tmp_path, {}, parameters="row,residual\nMixup,\nMixup + A,0.9\nMixup + B,-2.2\n")
+    assert results.residuals(run) == ["Mixup + B -2.2"]
+    assert results.residuals(RunFolder(tmp_path / "none")) == []
 
 
 @pytest.mark.parametrize(
     ("identity", "told"),
     [
-        ({"precision": "bf16", "scored": "fp32"}, " Attacks in bf16, predictions in fp32."),
-        ({"precision": "bf16"}, " Attacks in bf16, predictions in TF32."),
-        ({"precision": "fp32", "scored": "fp32"}, ""),
+        ({"precision": "bf16", "scored": "fp32"}, ["Attacks in bf16, predictions in fp32."]),
+        ({"precision": "bf16"}, ["Attacks in bf16, predictions in TF32."]),
+        ({"precision": "fp32", "scored": "fp32"}, []),
     ],
 )
 def test_draw_sets_and_precision_are_told(tmp_path, identity, told):
-    assert findings.computed(tmp_path) == ""
-    put(tmp_path, {"score-a": (identity | {"sets": 3}, {})})
-    assert findings.computed(tmp_path) == " Rows with draws are means over 3 sets of them." + told
+    assert results.draws_and_precision(RunFolder(tmp_path)) == []
+    run = put(tmp_path, {"score-a": (identity | {"sets": 3}, {})})
+    sets = "Rows with draws are means over 3 sets of them."
+    assert results.draws_and_precision(run) == [sets, *told]
 
 
 def test_the_committed_findings_are_those_of_the_committed_records():
     assert (REFERENCE / "FINDINGS.md").read_text() == findings.text(REFERENCE)
     text = (paths.project_root() / "README.md").read_text()
-    assert text == findings.readme(text, REFERENCE) and findings.overview(REFERENCE) in text
+    assert text == findings.readme(text, REFERENCE)
+
+
+def ends(cell: str) -> tuple[float, float]:
+    """The interval of a cell such as "+8.4 [+6.9, +9.9]"."""
+    low, high = cell.split("[")[1].rstrip("]").split(", ")
+    return float(low), float(high)
+
+
+def test_the_words_of_the_findings_are_true_of_the_records():
+    """The sentences of findings.md.j2 that hold no number: who wins, and where."""
+    for run in findings.runs(REFERENCE):
+        for net in results.defended(run):
+            assert ends(net.gain)[0] > 0, "MI-OL helps on every net"
+        for row, cells in results.against_baselines(run):
+            noise, rotation, xie, guo = map(ends, cells)
+            assert noise[0] > 0
+            if row == "Mixup + MI-OL":
+                assert rotation[1] < 0 and guo[1] < 0
+            elif row == "Mixup + MI-Combined":
+                assert rotation[1] > 0 > guo[0]
+            else:
+                assert rotation[0] > 0 and xie[0] < 0 < xie[1] and guo[0] < 0 < guo[1]
+    compact = RunFolder(REFERENCE / "c10_compact")
+    mixup, interpolated = (net.strongest for net in results.defended(compact))
+    assert mixup and mixup.left.startswith("0.0 ")
+    assert interpolated
+    assert findings.first(interpolated.left) > 2 + findings.first(interpolated.bare)
+    auc = {
+        model: {name: float(value) for name, value in values.items()}
+        for model, values in results.detection(compact).items()
+    }
+    assert auc["Mixup"]["MI-PL"] > 0.75 and abs(auc["ERM"]["MI-PL"] - 0.5) < 0.06
+    for model in ("AT", "Interpolated AT"):
+        assert max(auc[model]["MI-PL"], auc[model]["MI-OL"]) < 0.5 < auc[model]["plain confidence"]
+    robust = {row["model"]: float(row["untargeted_pgd10"]) for row in compact.table("bare")}
+    assert robust["Mixup"] < 1 and 2 < robust["AT"] - robust["Interpolated AT"] < 4

@@ -1,4 +1,4 @@
-"""The report: offline pages whose links resolve, claims with their verdicts, what made what, and the profile."""
+"""The report: offline pages whose links resolve, verdicts, what made what, and the profile."""
 
 import base64
 import html.parser
@@ -13,12 +13,14 @@ import pytest
 from milib import files
 from milib.errors import UserError
 from milib.report import __main__ as report_main
-from milib.report.html import mathml
 from milib.report import index, notebook_page, profile
+from milib.report.html import mathml
 from milib.study import notebook as notebook_cell
+from milib.study import rules
 
 PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 TEXT = r"""# A *short* course
 Inline $F(\tilde x) < \mathbf{1}_{z=1}$, code `$a$`, display
@@ -31,7 +33,8 @@ $$\begin{aligned} F_y &= 1 + G_y \\ &= \lambda \end{aligned} \tag{7}$$
 ```python
 price = "$x$"
 ```
-[next](02_b.ipynb#end), [gone](../milib/theory.py), [paper](https://example.org/paper), ![remote](https://example.org/a.png)
+[next](02_b.ipynb#end), [gone](../milib/theory.py), [paper](https://example.org/paper),
+![remote](https://example.org/a.png)
 <script src="https://example.org/x.js"></script>
 """
 
@@ -46,10 +49,11 @@ class Links(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        self.loads += [
-            found[key] for key in ("src", "srcset", "poster", "data") if key in found
-        ] + ([found["href"]] if tag == "link" else [])
-        self.leads += [found["href"]] if tag == "a" else []
+        self.loads += [found[key] for key in ("src", "srcset", "poster", "data") if key in found]
+        if tag == "link":
+            self.loads.append(found["href"])
+        if tag == "a":
+            self.leads.append(found["href"])
 
 
 def record(
@@ -60,6 +64,7 @@ def record(
     when: str = "2026-01-01T00:00:00+00:00",
     data: str = "digits",
 ) -> str:
+    """A record as the store leaves it; its file's name is returned."""
     made = {
         "commit": "abc1234",
         "versions": {"python": "3.11", "torch": "2.15"},
@@ -73,39 +78,38 @@ def record(
         "fingerprint": fingerprint,
         "checksum": files.digest(result),
         "seconds": 1.5,
+        "identity": {"data": data, "rehearsal": data == "digits"},
+        "made": made,
+        "result": result,
     }
     path = folder / "records" / f"{name}-{fingerprint}.json"
-    files.write_atomic(
-        path,
-        json.dumps(
-            content
-            | {
-                "identity": {"data": data, "rehearsal": data == "digits"},
-                "made": made,
-                "result": result,
-            }
-        ).encode(),
-    )
+    files.write_atomic(path, json.dumps(content).encode())
     return path.name
+
+
+CLAIM = {
+    "id": "T2-a",
+    "statement": r"MI-OL <helps> at $\lambda$",
+    "source": "Table 2",
+    "margin": 0.05,
+    "room": 0.01,
+}
 
 
 def claims(verdict: str) -> dict:
     comparison = {"label": r"MI-OL $-$ bare", "mean": 0.25, "low": 0.125, "high": 0.5}
-    claim = {
-        "id": "T2-a",
-        "statement": r"MI-OL <helps> at $\lambda$",
-        "source": "Table 2",
-        "margin": 0.05,
-        "room": 0.01,
-        "comparisons": [comparison],
-        "verdict": verdict,
-    }
-    return {"claims": [claim]}
+    return {"claims": [{"id": "T2-a", "comparisons": [comparison], "verdict": verdict}]}
+
+
+def write_notebook(path: Path, *cells, **metadata) -> None:
+    notebook = nbformat.v4.new_notebook(cells=list(cells), metadata=metadata)
+    files.write_atomic(path, nbformat.writes(notebook).encode())
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run's folder as papermill and a store leave it."""
+def run(tmp_path: Path, monkeypatch) -> Path:
+    """A run's folder as papermill and a store leave it; CLAIM is the only claim."""
+    monkeypatch.setattr(rules, "claims_table", lambda: [CLAIM])
     folder = tmp_path / "outputs" / "digits"
     v4 = nbformat.v4
     widget = {
@@ -116,55 +120,40 @@ def run(tmp_path: Path) -> Path:
         "text/plain": "its numbers",
         "image/png": base64.b64encode(PNG[::-1]).decode(),
     }
-    outputs = [
-        v4.new_output(
-            "display_data", {"image/png": base64.b64encode(PNG).decode(), "text/plain": "<Figure>"}
-        ),
-        v4.new_output("display_data", widget),
-        v4.new_output("display_data", explorer),
-        v4.new_output("display_data", {"text/latex": r"$\lambda > 1/L$", "text/plain": "latex"}),
-    ]
-    cells = [
-        v4.new_markdown_cell(TEXT),
-        v4.new_code_cell("x = '<b>' + \"$$\"[:1]", outputs=outputs, execution_count=1),
-    ]
-    state = {
-        "widgets": {
-            "application/vnd.jupyter.widget-state+json": {
-                "state": {"1": {}},
-                "version_major": 2,
-                "version_minor": 0,
-            }
-        }
-    }
-    for name, content in (("01_a", cells), ("02_b", [v4.new_markdown_cell("# Second\n## end")])):
-        files.write_atomic(
-            folder / "notebooks" / f"{name}.ipynb",
-            nbformat.writes(v4.new_notebook(cells=content, metadata=state)).encode(),
-        )
+    picture = {"image/png": base64.b64encode(PNG).decode(), "text/plain": "<Figure>"}
+    latex = {"text/latex": r"$\lambda > 1/L$", "text/plain": "latex"}
+    shown = (picture, widget, explorer, latex)
+    outputs = [v4.new_output("display_data", data) for data in shown]
+    code = v4.new_code_cell("x = '<b>' + \"$$\"[:1]", outputs=outputs, execution_count=1)
+    state = {"state": {"1": {}}, "version_major": 2, "version_minor": 0}
+    widgets = {"application/vnd.jupyter.widget-state+json": state}
+    first = folder / "notebooks" / "01_a.ipynb"
+    write_notebook(first, v4.new_markdown_cell(TEXT), code, widgets=widgets)
+    second = v4.new_markdown_cell("# Second\n## end")
+    write_notebook(folder / "notebooks" / "02_b.ipynb", second, widgets=widgets)
     score = record(folder, "score", "1" * 16, {"cells": [1, 2]})
     record(folder, "claims-01_a", "a" * 16, claims("holds"), "2026-01-01T00:00:00+00:00")
     record(folder, "claims-01_a", "b" * 16, claims("undecided"), "2026-02-01T00:00:00+00:00")
-    notes = {"settings": "9 test images", "models": "erm: <small> net"}
-    about = (
-        {"notebook": "01_a", "caption": r"Accuracy at $\epsilon$"}
-        | notes
-        | {"records": [score, "lost-2.json"]}
-    )
+    about = {
+        "notebook": "01_a",
+        "caption": r"Accuracy at $\epsilon$",
+        "settings": "9 test images",
+        "models": "erm: <small> net",
+        "records": [score, "lost-2.json"],
+    }
+    profiled = [
+        {"kind": "record", "name": score, "seconds": 1.5, "cached": False},
+        {"kind": "record", "name": score, "seconds": 0.0, "cached": True},
+        {"kind": "checkpoint", "name": "erm-1.safetensors", "seconds": 0.0, "cached": True},
+    ]
     for file, content in {
         "figures/fig2.png": PNG,
         "figures/fig2.svg": b"<svg/>",
         "figures/fig2.json": json.dumps(about).encode(),
         "figures/bare.png": PNG,
-        "tables/table2.html": b"<table><tr><td>81.0</td></tr></table>",
+        "tables/table2.csv": b"row,clean,clean low,clean high\nMixup <1>,81.0,79.5,82.5\n",
         "checkpoints/erm-1.jsonl": b'{"name": "erm"}\n{"epoch": 1, "seconds": 2.5}\n',
-        "profile/01_a.json": json.dumps(
-            [
-                {"kind": "record", "name": score, "seconds": 1.5, "cached": False},
-                {"kind": "record", "name": score, "seconds": 0.0, "cached": True},
-                {"kind": "checkpoint", "name": "erm-1.safetensors", "seconds": 0.0, "cached": True},
-            ]
-        ).encode(),
+        "profile/01_a.json": json.dumps(profiled).encode(),
         "profile/01_a.seconds": b"12.5\n",
     }.items():
         files.write_atomic(folder / file, content)
@@ -179,14 +168,13 @@ def test_pages_load_nothing_and_lead_somewhere(run):
         assert all(url.startswith("data:") for url in found.loads), page
         assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//|<script", text), page
         for url in map(urlsplit, found.leads):
-            assert url.netloc == "example.org" or (
-                not url.scheme and not url.path.startswith("/")
-            ), url
-            assert (
-                url.netloc
-                or (page.parent / unquote(url.path)).is_file()
-                or (not url.path and f'id="{url.fragment}"' in text)
-            ), url.geturl()
+            if url.netloc:
+                assert url.netloc == "example.org", url
+                continue
+            assert not url.scheme and not url.path.startswith("/"), url
+            there = (page.parent / unquote(url.path)).is_file()
+            inside = not url.path and f'id="{url.fragment}"' in text
+            assert there or inside, url.geturl()
     first = Links(pages[1]).leads
     assert "02_b.html#end" in first and "https://example.org/paper" in first
     assert {
@@ -258,19 +246,34 @@ def test_a_caption_tells_settings_and_models(run):
 
 
 def test_the_settings_are_those_of_the_notebooks_parameters(run):
-    cells = [
-        nbformat.v4.new_code_cell(notebook_cell.parameters_cell()),
-        nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n"),
-    ]
-    files.write_atomic(
-        run / "notebooks" / "04_c.ipynb",
-        nbformat.writes(nbformat.v4.new_notebook(cells=cells)).encode(),
-    )
+    given = nbformat.v4.new_code_cell(notebook_cell.parameters_cell())
+    injected = nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n")
+    write_notebook(run / "notebooks" / "04_c.ipynb", given, injected)
     text = index.build(run).read_text()
-    assert (
-        "small net; 50 test images; PGD within 8/255, in steps of 0.025, on pixels in [0, 1]; N = 30, 3 sets of draws"
-        in text
+    attack = "PGD within 8/255, in steps of 0.025, on pixels in [0, 1]"
+    assert f"small net; 50 test images; {attack}; N = 30, 3 sets of draws" in text
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"tags": ["parameters"]}, {"jupyter": {"source_hidden": True}}]
+)
+def test_the_parameters_cell_is_folded_away(run, metadata):
+    hidden = nbformat.v4.new_code_cell("# The run's parameters\nseed = 7", metadata=metadata)
+    injected = nbformat.v4.new_code_cell("seed = 8", metadata={"tags": ["injected-parameters"]})
+    shown = nbformat.v4.new_code_cell("shown = 9")
+    write_notebook(run / "notebooks" / "04_c.ipynb", hidden, injected, shown)
+    index.build(run)
+    text = (run / "notebooks" / "04_c.html").read_text()
+    folded = re.findall(
+        r"<details class=\"parameters\"><summary>(.*?)</summary>(.*?)</details>", text, re.S
     )
+    assert [summary for summary, _ in folded] == [
+        "Parameters of this run",
+        "Parameters that this run changes",
+    ]
+    assert ">7<" in folded[0][1] and ">8<" in folded[1][1]
+    assert "<details open" not in text and not any("shown" in content for _, content in folded)
+    assert ">9<" in text
 
 
 def test_what_a_run_lacks_is_counted_and_the_symbols_are_linked(run):
@@ -305,12 +308,8 @@ def test_of_many_comparisons_the_weakest_stands_open(run):
 
 def test_claims_of_the_record_the_last_run_read(run):
     """After a parameter was changed and changed back the older record is the right one."""
-    entry = {
-        "kind": "record",
-        "name": f"claims-01_a-{'a' * 16}.json",
-        "seconds": 0.0,
-        "cached": True,
-    }
+    name = f"claims-01_a-{'a' * 16}.json"
+    entry = {"kind": "record", "name": name, "seconds": 0.0, "cached": True}
     (run / "profile" / "01_a.json").write_text(json.dumps([entry]))
     text = index.build(run).read_text()
     assert "1 hold, 0 fail, 0 undecided" in text and "of an earlier run" not in text
@@ -332,7 +331,14 @@ def test_figures_say_what_made_them(run):
     assert (
         "nothing says what made it" in re.search(r'<figure id="bare">.*?</figure>', text, re.S)[0]
     )
-    assert "<td>81.0</td>" in text
+
+
+def test_tables_are_styled_from_their_csv(run):
+    text = index.build(run).read_text()
+    shown = re.search(r'<figure id="table_table2">.*?</figure>', text, re.S)[0]
+    assert re.search(r"<td [^>]*>81\.0<br><small>[^<]*79\.5[^<]*82\.5[^<]*</small></td>", shown)
+    assert "Mixup &lt;1&gt;" in shown and 'href="tables/table2.csv"' in shown
+    assert '<div class="wide">' in shown, "a table that is too wide scrolls by itself"
 
 
 def test_digits_are_called_a_rehearsal(run):

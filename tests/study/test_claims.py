@@ -1,12 +1,16 @@
-"""Claims: synthetic evidence that must hold, fail or leave undecided every claim of params/claims.yaml."""
+"""Claims: synthetic evidence must hold and fail every claim of params/claims.yaml."""
+
+import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from milib.study import claims, params, paths
+from milib.study import claims, paths, rules
 from milib.study.rows import BASELINES, PRIMARY
+from milib.study.store import Store
 
-TABLE = params.read_table(paths.project_root() / "params" / "claims.yaml")
+TABLE = rules.claims_table()
 N = 200
 LABELS = [0] * N
 
@@ -17,22 +21,17 @@ def cell(accuracy: float) -> dict:
 
 
 def scores(accuracies: dict, other: float = 0.5) -> dict:
-    names = [
-        (m, d)
-        for m in ("erm", "mixup", "at", "interpolated_at")
-        for d in ("none", "mi_ol", "mi_combined", *BASELINES)
-    ]
-    return {
-        name: {
-            "labels": LABELS,
-            "cells": {c: cell(accuracies.get(name, other)) for c in ("clean", PRIMARY)},
-        }
-        for name in names
-    }
+    """Records of every row: (model, defense) -> accuracy, the same clean and attacked."""
+    found = {}
+    for model in ("erm", "mixup", "at", "interpolated_at"):
+        for defense in ("none", "mi_ol", "mi_combined", *BASELINES):
+            own = cell(accuracies.get((model, defense), other))
+            found[model, defense] = {"labels": LABELS, "cells": {"clean": own, PRIMARY: own}}
+    return found
 
 
 def components(delta_y: float, delta_yhat: float) -> tuple[dict, float]:
-    """Three classes; label 0, adversarial prediction 1: F(x) = (0.2, 0.7, 0.1), F(x~) moved by the given amounts."""
+    """Three classes, label 0, adversarial prediction 1: F(x~) is F(x) moved by these amounts."""
     before, after = [0.2, 0.7, 0.1], [0.2 + delta_y, 0.7 + delta_yhat, 0.1 - delta_y - delta_yhat]
     rows = {
         "F(x0)": [0.9, 0.05, 0.05],
@@ -57,17 +56,34 @@ def detection(good: str, bad: str) -> dict:
 
 
 def tradeoff(mi: float, baseline: float) -> dict:
-    defenses = dict.fromkeys(("mi_pl", "mi_ol", "mi_combined"), mi) | dict.fromkeys(
-        BASELINES, baseline
-    )
+    """One setting a family, clean right on 90 %: PGD-10 accuracy of MI and of the baselines."""
+    robust = dict.fromkeys(("mi_pl", "mi_ol", "mi_combined"), mi)
+    robust |= dict.fromkeys(BASELINES, baseline)
+    found = {}
+    for model in ("mixup", "interpolated_at"):
+        for defense, accuracy in robust.items():
+            cells = [{"clean": cell(0.9), PRIMARY: cell(accuracy)}]
+            found[model, defense] = {"labels": LABELS, "settings": [{}], "cells": cells}
+    return found
+
+
+def linearity(of: dict, high: float, low: float) -> dict:
+    values = {of["model"]: low, of["than"]: high}
+    return {name: {"prediction": [[value]] * N} for name, value in values.items()}
+
+
+def gains(of: dict, high: float, low: float) -> dict:
+    accuracies = {}
+    for first, second in of["pairs"]:
+        accuracies |= {(first, "mi_ol"): high, (second, "mi_ol"): low}
+    return scores(accuracies, 0.5)
+
+
+def adaptive(of: dict, high: float, low: float) -> dict:
+    accuracies = {0: low, 30: high, 1: 0.5}
     return {
-        (model, defense): {
-            "labels": LABELS,
-            "settings": [{}],
-            "cells": [{"clean": cell(0.9), PRIMARY: cell(robust)}],
-        }
-        for model in ("mixup", "interpolated_at")
-        for defense, robust in defenses.items()
+        (of["model"], samples): {"labels": LABELS, "cell": cell(accuracy)}
+        for samples, accuracy in accuracies.items()
     }
 
 
@@ -77,27 +93,14 @@ def evidence(claim: dict, favourable: bool) -> dict:  # noqa: PLR0911
     of = claim["of"]
     match claim["statistic"]:
         case "more_linear":
-            return {
-                "linearity": {
-                    of["model"]: {"prediction": [[low]] * N},
-                    of["than"]: {"prediction": [[high]] * N},
-                }
-            }
+            return {"linearity": linearity(of, high, low)}
         case "beats":
             return {"scores": scores({tuple(of["row"]): high}, low)}
         case "gains_more":
-            gains = {
-                name: value
-                for first, second in of["pairs"]
-                for name, value in (((first, "mi_ol"), high), ((second, "mi_ol"), low))
-            }
-            return {"scores": scores(gains, 0.5)}
+            return {"scores": gains(of, high, low)}
         case "ric":
-            return {
-                "components": {
-                    of["mode"]: components(0.3, -0.4) if favourable else components(-0.1, 0.1)
-                }
-            }
+            moved = components(0.3, -0.4) if favourable else components(-0.1, 0.1)
+            return {"components": {of["mode"]: moved}}
         case "detects_better":
             pair = (of["detector"], of["than"]) if favourable else (of["than"], of["detector"])
             return {"detection": {model: detection(*pair) for model in of["models"]}}
@@ -107,12 +110,8 @@ def evidence(claim: dict, favourable: bool) -> dict:  # noqa: PLR0911
         case "dominates":
             return {"tradeoff": tradeoff(high, low)}
         case "leaves_a_gain":
-            return {
-                "adaptive": {
-                    (of["model"], k): {"labels": LABELS, "cell": cell(a)}
-                    for k, a in ((0, low), (30, high), (1, 0.5))
-                }
-            }
+            return {"adaptive": adaptive(of, high, low)}
+    raise AssertionError(claim["statistic"])
 
 
 @pytest.mark.parametrize("claim", TABLE, ids=lambda claim: claim["id"])
@@ -145,12 +144,6 @@ def test_verdict(low, high, room, wanted):
 
 def test_no_comparison_is_no_verdict():
     assert claims.verdict([], 0) == "not measured"
-    judged = [
-        {"id": "x", "statement": "", "source": "", "comparisons": [], "verdict": "not measured"}
-    ]
-    assert claims.comparisons(judged).empty and list(claims.verdicts(judged)["verdict"]) == [
-        "not measured"
-    ]
 
 
 def test_the_table_is_complete():
@@ -161,3 +154,56 @@ def test_the_table_is_complete():
         claim["statistic"] in claims.STATISTICS and claim["statement"] and claim["source"]
         for claim in TABLE
     )
+
+
+def test_dominates_takes_the_most_robust_setting_that_is_as_clean():
+    """A point of clean accuracy is allowed, no more; where no setting is as clean, MI loses."""
+    records = tradeoff(0.1, 0.5)
+    mixed = records["mixup", "mi_pl"]
+    mixed["settings"] = [{}, {}]
+    allowed, too_low = {"clean": cell(0.89)}, {"clean": cell(0.88)}
+    mixed["cells"] = [allowed | {PRIMARY: cell(0.7)}, too_low | {PRIMARY: cell(0.9)}]
+    found = claims.dominates({"tradeoff": records}, "mixup")
+    assert [entry.mean for entry in found] == pytest.approx([0.2] * len(BASELINES))
+    for record in records.values():
+        if record is not mixed:
+            record["cells"][0]["clean"] = cell(1.0)
+    alone = {key: records[key] for key in records if key[1] in ("mi_pl", *BASELINES)}
+    found = claims.dominates({"tradeoff": alone}, "mixup")
+    assert {entry.mean for entry in found} == {-1.0}
+    assert all(entry.label.startswith("no MI setting is as clean as ") for entry in found)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The claims as a test edits them: what params/claims.yaml holds from then on."""
+    edited = copy.deepcopy(TABLE)
+    monkeypatch.setattr(rules, "read_table", lambda path: edited)
+    return edited
+
+
+def test_words_may_be_mended_and_rules_may_not(table, tmp_path):
+    """Another statement leaves digest and record alone; another margin makes both anew."""
+    name = "01_train_mixup"
+    digits = SimpleNamespace(data="digits")
+    study = SimpleNamespace(params=digits, notebook=name, store=Store(tmp_path, tmp_path, name))
+    found: dict = {}
+    for claim in table:
+        if claim["notebook"] == name:
+            found |= evidence(claim, True)
+    assert len(found) == 2
+    fixed, before = rules.rules_digest(), claims.judge(study, found)
+    [kept] = tmp_path.glob("records/*.json")
+    content = kept.read_bytes()
+
+    table[0]["statement"], table[1]["source"] = "said otherwise", "elsewhere"
+    again = claims.judge(study, found)
+    assert rules.rules_digest() == fixed
+    assert list(tmp_path.glob("records/*.json")) == [kept] and kept.read_bytes() == content
+    assert (again[0]["statement"], again[1]["source"]) == ("said otherwise", "elsewhere")
+    assert [claim["verdict"] for claim in again] == [claim["verdict"] for claim in before]
+
+    table[0]["margin"] = 2
+    assert rules.rules_digest() != fixed
+    assert claims.judge(study, found)[0]["verdict"] == "fails"
+    assert len(list(tmp_path.glob("records/*.json"))) == 2

@@ -1,4 +1,7 @@
-"""Every command of the GPU ledger, run on a CPU with settings of seconds: no GPU minute goes to a typing error."""
+"""The GPU ledger: no GPU minute goes to a typing error.
+
+Every step runs on a CPU with settings of seconds.
+"""
 
 import os
 import re
@@ -10,87 +13,113 @@ from pathlib import Path
 import pytest
 import test_runs
 
-from milib.study import paths
+from milib.files import digest
+from milib.report import gpu
+from milib.study import params, paths, weights
 
-LEDGER = Path("outputs/reference/c10/LEDGER.md")
-TINY = test_runs.TINY | {"model": "small", "pool": "test"}
+ROOT = paths.project_root()
+FOLDER = Path("outputs/reference/c10")
+LEDGER = (ROOT / FOLDER / "LEDGER.md").read_text()
+RUNS = ("c10", "c100", "c10_compact", "c10_compact_seed1", "c100_compact")
+RECIPE = {
+    "classes": 10, "seed": 0, "batch_size": 64, "schedule": "step", "lr": 0.01, "nesterov": "false",
+    "lr_interpolated": 0.1, "weight_decay": 0.0, "train_step_size": "2/255",
+}  # fmt: skip
+"""With these every run has the recipes of c10, so that each model is trained once."""
+TINY = test_runs.TINY | RECIPE | {"model": "small", "pool": "test"}
 SIZES = {
-    "net": "compact",
-    "points": 4,
-    "steps": 2,
-    "rounds": 1,
-    "few": 8,
-    "draws": 6,
-    "batch": 16,
-    "small_batch": 4,
-    "training_steps": 2,
-    "threads": 1,
-}
+    "net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16,
+    "small_batch": 4, "training_steps": 2, "threads": 1,
+}  # fmt: skip
+TRAINED = {"mixup", "interpolated_at", "erm", "at"}
 
 
-def commands() -> list[str]:
-    """The ledger's commands, in its order."""
-    return re.findall(
-        r"^\| \d+\. .*?\| `(.+?)` \|", (paths.project_root() / LEDGER).read_text(), re.MULTILINE
-    )
+def rows() -> list[list[str]]:
+    """The table of LEDGER.md: step, state, seconds, result."""
+    lines = LEDGER.split("\n\n## ")[0].splitlines()
+    cells = [line.strip("| ").split(" |") for line in lines if line.startswith("| ")]
+    return cells[1:]
+
+
+def test_every_step_has_a_command_and_every_command_a_step():
+    named = [f"{step['id']}. {step['title']}" for step in gpu.steps()]
+    assert [row[0] for row in rows()] == named
+    assert [step["id"] for step in gpu.steps()] == list(range(1, len(named) + 1))
+    assert all(step["command"].strip() for step in gpu.steps())
+    assert {row[1].strip() for row in rows()} == {"done", "open"}
 
 
 def test_the_ledger_names_every_step():
-    found = commands()
-    assert len(found) == (paths.project_root() / LEDGER).read_text().count("\n| ") - 1
-    text = " ".join(found)
-    for step in (
-        "milib.bench",
-        *(f"c10 {name}" for name in ("mixup", "interpolated_at", "erm", "at")),
-        "c100 mixup",
-        "c100 interpolated_at",
-    ):
+    text = " ".join(step["command"] for step in gpu.steps())
+    for step in ("milib.bench", *(f"c10 {name}" for name in TRAINED)):
         assert step in text
-    for notebook in (
-        "03_theory",
-        "04_oblivious",
-        "05_detection",
-        "06_tradeoff",
-        "07_adaptive_attacks",
-    ):
+    assert "c100 mixup" in text and "c100 interpolated_at" in text
+    numbered = ("03_theory", "04_oblivious", "05_detection", "06_tradeoff", "07_adaptive_attacks")
+    for notebook in numbered:
         assert f"notebooks/{notebook}.ipynb $OUT/{notebook}.ipynb -f params/c10.yaml" in text
     assert "notebooks/04_oblivious.ipynb $OUT/04_oblivious.ipynb -f params/c100.yaml" in text
     assert "for run in c10_compact c10_compact_seed1 c100_compact" in text
 
 
+def test_the_unfinished_state_is_taken_back_under_the_name_that_step_5_looks_for():
+    """The names of the command in LEDGER.md; the old one is in the history alone."""
+    run = params.load(ROOT / "params" / "c10.yaml", {"adversarial_share": 0.3})
+    name = f"interpolated_at-{digest(weights.recipe(run, 'interpolated_at'))}.safetensors"
+    assert "-p adversarial_share 0.3" in gpu.command("5")
+    assert f"> {FOLDER}/state/{name}.$part" in LEDGER
+
+
+def test_make_gpu_prints_and_runs_a_step(monkeypatch, tmp_path, capfd):
+    step = {"id": 1, "title": "a", "command": 'echo "$OUT" $TINY > "$OUT/said"; exit 3'}
+    monkeypatch.setattr(gpu, "steps", lambda: [step])
+    monkeypatch.setenv("OUT", str(tmp_path / "new"))
+    monkeypatch.setenv("TINY", "-p steps '[10, 50]'")
+    assert gpu.main(["1"]) == 3
+    assert (tmp_path / "new" / "said").read_text() == f"{tmp_path}/new -p steps [10, 50]\n"
+    assert "echo" in capfd.readouterr().out
+    assert gpu.main([]) == 0 and "1  a" in capfd.readouterr().out
+    with pytest.raises(SystemExit, match="no step '2': its steps are 1"):
+        gpu.main(["2"])
+    target = re.search(r"^gpu:.*\n\t@(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert target and target[1] == "python milib/report/gpu.py $(STEP)"
+
+
+def clone(copy: Path) -> None:
+    """What a clone holds, without the curated runs; the weights of all runs lie in one folder."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        curated = name.startswith("outputs/reference") and Path(name).parent != FOLDER
+        if (ROOT / name).is_file() and not curated:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    shared = copy / "outputs" / "checkpoints"
+    shared.mkdir(parents=True)
+    for run in RUNS:
+        (copy / "outputs" / run).mkdir()
+        (copy / "outputs" / run / "checkpoints").symlink_to(shared)
+
+
 @pytest.mark.slow
 def test_every_command_of_the_ledger_runs(tmp_path):
     copy, out = tmp_path / "a clone", tmp_path / "out"
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=paths.project_root(), capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in listed:
-        if not name.startswith("outputs/reference") or Path(name).parent == LEDGER.parent:
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(paths.project_root() / name, copy / name)
-    out.mkdir()
-    binaries = Path(sys.executable).parent
+    clone(copy)
     environment = {key: value for key, value in os.environ.items() if key != "MILIB_OUTPUTS"}
     environment |= {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OUT": str(out),
         "PYTHONPATH": str(copy),
+        "TINY": " ".join(f"-p {key} '{value}'" for key, value in TINY.items()),
+        "SIZES": " ".join(f"-p {key} {value}" for key, value in SIZES.items()),
     }
-    environment["TINY"] = " ".join(f"-p {key} '{value}'" for key, value in TINY.items())
-    environment["SIZES"] = " ".join(f"-p {key} {value}" for key, value in SIZES.items())
-    for command in commands():
-        line = command.replace("$TINY", environment["TINY"])
+    for step in gpu.steps():
+        command = ["make", "gpu", f"STEP={step['id']}"]
         done = subprocess.run(
-            ["bash", "-c", line],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=copy, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0, f"{step['command']}\n{done.stderr[-2000:]}"
         assert "Passed unknown parameter" not in done.stderr
-    made = {path.name.split("-")[0] for path in (out / "checkpoints").glob("*.safetensors")}
-    assert made == {"mixup", "interpolated_at", "erm", "at"}
+    shipped = [path.name.split("-")[0] for path in (out / "checkpoints").glob("*.safetensors")]
+    assert sorted(shipped) == sorted(TRAINED)
     assert len(list(out.glob("*.tgz"))) == 6  # Table 3 replaces Table 2
     assert len(list(out.glob("*.json"))) == 1  # the benchmark

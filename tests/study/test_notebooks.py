@@ -1,14 +1,17 @@
 """The notebooks as files: what a reader and nbval rely on."""
 
+import ast
+import dataclasses
 import itertools
 import re
 import statistics
 
 import nbformat
 import pytest
+from papermill.translators import PythonTranslator
 
-from milib.study import notebook as notebook_cell
 from milib.study import params, paths
+from milib.study.notebook import assignments, parameters_cell
 
 ROOT = paths.project_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -44,10 +47,22 @@ def test_there_are_seven():
 
 def test_parameters_cell_is_that_of_digits(notebook):
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.source for cell in cells] == [notebook_cell.parameters_cell()]
-    assert params.build(notebook_cell.assignments(cells[0].source)) == params.load(
-        ROOT / "params" / "digits.yaml"
-    )
+    assert [cell.source for cell in cells] == [parameters_cell()]
+    digits = params.load(ROOT / "params" / "digits.yaml")
+    assert params.build(assignments(cells[0].source)) == digits
+
+
+def test_parameters_cell_is_hidden_short_and_known_to_papermill(notebook):
+    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert cell.metadata == {"tags": ["parameters"], "jupyter": {"source_hidden": True}}
+    assert len(cell.source.splitlines()) < 50
+    known = [parameter.name for parameter in PythonTranslator.inspect(cell)]
+    assert known == [field.name for field in dataclasses.fields(params.Params)]
+
+
+def test_other_cells_have_tags_alone(notebook):
+    others = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
+    assert {key for cell in others for key in cell.metadata} <= {"tags"}
 
 
 def test_stored_outputs_are_complete_and_in_order(notebook):
@@ -73,10 +88,45 @@ def test_no_definitions_and_short_cells(notebook):
     assert statistics.median(len(source.splitlines()) for source in sources) < 6
 
 
+def test_no_line_is_longer_than_a_screen_is_wide(notebook):
+    lines = [line for cell in notebook.cells for line in cell.source.splitlines()]
+    assert max(map(len, lines)) <= 100
+
+
+def test_no_cell_reuses_the_name_of_a_parameter(notebook):
+    names = {field.name for field in dataclasses.fields(params.Params)}
+    trees = [ast.parse(cell.source) for cell in code(notebook)]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    assert not names & {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+
+
+def test_stored_checks_hold(notebook):
+    """A check prints `what it says: True`; its threshold is meant for the stored run, digits."""
+    lines = [line for cell in code(notebook) for line in printed(cell).splitlines()]
+    checks = [line for line in lines if re.search(r": (True|False)$", line)]
+    assert checks and not [line for line in checks if line.endswith("False")]
+
+
+@pytest.mark.parametrize(
+    "name, algorithm, verdict",
+    [
+        ("03_theory", "Algorithm 1", "Algorithm 1 equals milib: True"),
+        ("04_oblivious", "PGD-10", "the predictions are the same: True"),
+    ],
+)
+def test_algorithm_is_shown_in_plain_torch_and_equals_milib(name, algorithm, verdict):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells
+    [place] = [k for k, cell in enumerate(cells) if "in plain PyTorch" in cell.source]
+    shown, check = cells[place + 1], cells[place + 3]
+    assert algorithm in "".join(cell.source for cell in cells[place - 4 : place + 1])
+    assert 10 <= len(shown.source.splitlines()) <= 15
+    assert verdict in printed(check).splitlines()
+
+
 def test_cells_compute_before_they_show(notebook):
-    """What runs for long clears its cell's output when it is done (milib.progress)."""
+    """What runs for long clears its cell's output when it is done (milib.study.progress)."""
     shown, worked = (
-        r"\bprint\(|figures\.show\(|tables\.save\(|\.show\(\)",
+        r"\bprint\(|figures\.show\(|tables\.(save|show)\(|\.show\(\)",
         r"study\.(require|batch|examples)\(|experiments\.\w+\(|choices\(",
     )
     for cell in code(notebook):
@@ -104,7 +154,7 @@ def test_at_least_half_of_the_cells_with_numbers_are_compared_strictly(notebook)
 
 
 def test_verdicts_are_compared_strictly(notebook):
-    cells = [cell for cell in code(notebook) if "claims.verdicts(" in cell.source]
+    cells = [cell for cell in code(notebook) if "tables.verdicts(" in cell.source]
     assert len(cells) == 1 and not cells[0].metadata.get("tags")
     assert re.search("holds|fails|undecided", printed(cells[0]))
 

@@ -1,4 +1,4 @@
-"""Parameter files and overrides: what is accepted, and that whatever is not ends in one line that says what to do."""
+"""Parameter files and overrides: what is accepted; what is not ends in one line of what to do."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -13,21 +13,20 @@ from traitlets.config import Config
 
 from milib import training
 from milib.errors import UserError
-from milib.study import notebook as notebook_cell
 from milib.study import params, paths
+from milib.study.notebook import INJECTED, MARK, TABLES, assignments, from_notebook
 
 FOLDER = paths.project_root() / "params"
-RUNS = sorted(
-    path.stem
-    for path in FOLDER.glob("*.yaml")
-    if isinstance(yaml.safe_load(path.read_text()), dict)
-)
-KEYS = [f.name for f in dataclasses.fields(params.Params)]
+FILES = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
+RUNS = sorted(name for name, content in FILES.items() if isinstance(content, dict))
+FIELDS = {field.name: field for field in dataclasses.fields(params.Params)}
+KEYS = list(FIELDS)
 RANGES = {
-    f.name: (f.metadata["low"], f.metadata["high"])
-    for f in dataclasses.fields(params.Params)
-    if f.metadata["low"] is not None
+    name: (field.metadata["low"], field.metadata["high"])
+    for name, field in FIELDS.items()
+    if field.metadata["low"] is not None
 }
+CHOICES = {name: field.metadata["choices"] for name, field in FIELDS.items()}
 MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
 ROW = {"model": "mixup", "defense": "mi_ol", "ratio": 0.5}
 
@@ -90,31 +89,18 @@ def test_a_misspelt_key_names_run_key_and_nearest(name, data):
 @given(st.sampled_from(sorted(RANGES)), st.booleans(), st.data())
 def test_a_value_out_of_range_names_key_value_and_range(name, above, data):
     low, high = RANGES[name]
-    wrong = data.draw(
-        st.integers(int(high) + 1, int(high) + 10**9)
-        if above
-        else st.integers(-(10**9), -2 if low <= 0 else 0)
-    )
-    kind = next(f.type for f in dataclasses.fields(params.Params) if f.name == name)
-    value = (
-        wrong
-        if kind in (int, float)
-        else [wrong]
-        if kind in (list[int], list[float])
-        else [[wrong, wrong]]
-    )
-    line = refusal(**{name: value})
+    if above:
+        wrong = data.draw(st.integers(int(high) + 1, int(high) + 10**9))
+    else:
+        wrong = data.draw(st.integers(-(10**9), -2 if low <= 0 else 0))
+    line = refusal(**{name: wrong if FIELDS[name].type in (int, float) else [wrong]})
     assert f"{name} is {wrong}" in line
     assert f"between {low} and {high}" in line
 
 
-@pytest.mark.parametrize(
-    "name", [f.name for f in dataclasses.fields(params.Params) if f.metadata["choices"]]
-)
+@pytest.mark.parametrize("name", [name for name in KEYS if CHOICES[name]])
 def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
-    choices = next(
-        f.metadata["choices"] for f in dataclasses.fields(params.Params) if f.name == name
-    )
+    choices = CHOICES[name]
     line = refusal(**{name: choices[0] + "x"})
     assert all(choice in line for choice in choices)
     assert line.endswith(f"nearest: '{choices[0]}'")
@@ -129,14 +115,10 @@ def test_a_truth_may_be_text_as_papermill_passes_it():
     ("written", "value"), [("8/255", 8 / 255), ("0.25", 0.25), (1, 1.0), ("1e-3", 0.001)]
 )
 def test_numbers_may_be_fractions_or_text(written, value):
-    found = params.build(
-        {"epsilon": written, "fig2_ratios": [written], "grids": MI | {"gaussian_noise": [written]}}
-    )
-    assert (found.epsilon, found.fig2_ratios, found.grids) == (
-        value,
-        (value,),
-        MI | {"gaussian_noise": [value]},
-    )
+    grids = MI | {"gaussian_noise": [written]}
+    found = params.build({"epsilon": written, "fig2_ratios": [written], "grids": grids})
+    assert (found.epsilon, found.fig2_ratios) == (value, (value,))
+    assert found.grids == MI | {"gaussian_noise": [value]}
     assert isinstance(found.epsilon, float)
 
 
@@ -205,20 +187,16 @@ def test_rows_are_checked(change, words):
     ],
 )
 def test_grids_are_checked(grids, words):
-    assert params.build({"grids": "{mi_pl: [0.5], mi_ol: [0.4], xie: [[6, 8]]}"}).grids == {
-        "mi_pl": [0.5],
-        "mi_ol": [0.4],
-        "xie": [[6, 8]],
-    }
+    accepted = params.build({"grids": "{mi_pl: [0.5], mi_ol: [0.4], xie: [[6, 8]]}"}).grids
+    assert accepted == {"mi_pl": [0.5], "mi_ol": [0.4], "xie": [[6, 8]]}
     line = refusal(grids=grids)
     assert all(word in line for word in words)
 
 
 @pytest.mark.parametrize("name", ["model", "defense", "ratio"])
 def test_rows_must_be_whole(name):
-    assert f"lacks '{name}'" in refusal(
-        rows=[{key: value for key, value in ROW.items() if key != name}]
-    )
+    without = {key: value for key, value in ROW.items() if key != name}
+    assert f"lacks '{name}'" in refusal(rows=[without])
 
 
 def test_a_row_is_found_by_model_and_defense_at_a_fixed_ratio(run):
@@ -243,21 +221,28 @@ def test_a_run_is_frozen_and_overrides_win(run):
 def test_a_notebook_reads_its_cell_and_papermills_not_its_globals(monkeypatch):
     cells = [
         "",
-        f'{notebook_cell.MARK}\nrun = "mine"\nseed = 1\nsteps = [10, 20]',
+        f'{MARK}\nrun = "mine"\nseed = 1\nsteps = [10, 20]',
         "seed = 5",
-        f"{notebook_cell.INJECTED}\nseed = 2\nepsilon = '8/255'",
+        f"{INJECTED}\nseed = 2\nepsilon = '8/255'",
     ]
-    monkeypatch.setattr(
-        IPython, "get_ipython", lambda: SimpleNamespace(user_ns={"In": cells, "seed": 9})
-    )
-    found = notebook_cell.from_notebook()
+    shell = SimpleNamespace(user_ns={"In": cells, "seed": 9})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    found = from_notebook()
     assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (10, 20), 8 / 255)
     cells[-1] += "\nepoch = 3"
     with pytest.raises(UserError, match=r"'mine'.*'epoch'.*'epochs'"):
-        notebook_cell.from_notebook()
+        from_notebook()
     monkeypatch.setattr(IPython, "get_ipython", lambda: None)
     with pytest.raises(UserError, match="no notebook"):
-        notebook_cell.from_notebook()
+        from_notebook()
+
+
+def test_a_table_that_the_cell_leaves_to_digits_is_that_of_digits():
+    found = assignments(f"{MARK}\nrows = None\ngrids = None\nepsilon = None\nseed = 3")
+    assert found == {"epsilon": None, "seed": 3}  # None is no number: `build` refuses it
+    assert set(TABLES) == {"rows", "grids"}
+    injected = assignments(f"{INJECTED}\nrows = [{ROW!r}]\ngrids = {MI!r}")
+    assert injected == {"rows": [ROW], "grids": MI}
 
 
 def test_a_cell_shows_the_line_without_the_stack(tmp_path, monkeypatch, capsys):

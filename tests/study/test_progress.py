@@ -87,6 +87,17 @@ def test_inference_counts_images_without_the_padding(net, splits, shown):
     assert shown[0].n == 25
 
 
+def test_inference_is_watched_while_a_stage_runs_and_at_no_other_time():
+    """Once, however many stages are inside each other."""
+    assert inference.observers == []
+    with progress.stage("scoring", 30, 100), progress.stage("an attack for it", 5, 1):
+        assert inference.observers == [progress.tick]
+    assert inference.observers == []
+    with pytest.raises(ZeroDivisionError), progress.stage("scoring", 30, 100):
+        raise ZeroDivisionError
+    assert inference.observers == []
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A clock of seconds that stands still until a test moves it."""
@@ -99,10 +110,8 @@ def told(taken: list[float], clock, capsys) -> list[str]:
     """The lines of a sweep whose items take so many seconds."""
     for seconds in progress.sweep("rows", taken):
         clock[0] += seconds
-    return [
-        line.removeprefix(f"{progress.LIVE} rows: ")
-        for line in capsys.readouterr().out.splitlines()
-    ]
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix(f"{progress.LIVE} rows: ") for line in lines]
 
 
 def test_a_sweep_tells_what_is_left_by_the_mean_of_what_was_computed(clock, capsys, monkeypatch):
@@ -113,9 +122,9 @@ def test_a_sweep_tells_what_is_left_by_the_mean_of_what_was_computed(clock, caps
     ]
     assert told([0.01] * 100, clock, capsys) == []  # all from the cache
     assert told([20, 20, 20], clock, capsys) == []  # a minute in all
-    assert told([3] * 40, clock, capsys) == [
-        f"{done} of 40, {progress.about(3 * (40 - done))} left" for done in range(1, 40, 2)
-    ]  # none sooner than SHORT
+    every_other = [(done, progress.about(3 * (40 - done))) for done in range(1, 40, 2)]
+    expected = [f"{done} of 40, {left} left" for done, left in every_other]
+    assert told([3] * 40, clock, capsys) == expected  # none sooner than SHORT
 
 
 def test_a_sweeps_bar_counts_its_items_around_the_bars_of_its_stages(shown, capsys, monkeypatch):
@@ -135,22 +144,9 @@ def test_a_sweeps_bar_counts_its_items_around_the_bars_of_its_stages(shown, caps
 )
 def test_nbval_compares_no_live_line(root, tmp_path, prints, passes):
     shutil.copy(root / "notebooks" / "conftest.py", tmp_path)
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(prints, execution_count=1)]
-    )
-    nbformat.write(notebook, tmp_path / "shown.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval",
-        "--nbval-current-env",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        tmp_path,
-        tmp_path,
-    ]
+    cell = nbformat.v4.new_code_cell(prints, execution_count=1)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "shown.ipynb")
+    options = "--nbval --nbval-current-env -q -p no:cacheprovider --rootdir".split()
+    command = [sys.executable, "-m", "pytest", *options, tmp_path, tmp_path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ("1 passed" if passes else "1 failed") in done.stdout, done.stdout

@@ -1,6 +1,7 @@
 """The committed run: its shipped weights give its predictions again."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import test_runs
 import torch
 
 from milib import inference
+from milib.report.run_folder import RunFolder
 from milib.rng import Draws
 from milib.study import params, paths
-from milib.study import store as store_module
 from milib.study.rows import settings_of
 from milib.study.study import Study
 
@@ -18,44 +19,46 @@ REFERENCE = paths.project_root() / "outputs" / "reference"
 POINTS = 50
 
 
-def scores(folder) -> list[dict]:
-    """The results of the records that 04's rows were scored to."""
-    return [
-        store_module.read_record(path)["result"] for path in sorted(folder.glob("records/score-*"))
-    ]
+def scores(folder: Path) -> list[dict]:
+    """The results that 04's rows were scored to: those with more than the matching's two cells."""
+    records = RunFolder(folder).records()
+    found = [records[name]["result"] for name in sorted(records) if name.startswith("score-")]
+    return [result for result in found if len(result["cells"]) > 2]
+
+
+def row_key(result: dict) -> str:
+    return json.dumps(result["row"], sort_keys=True)
 
 
 @pytest.mark.slow
 def test_04_from_the_shipped_weights_gives_the_committed_predictions(cifar_root, tmp_path):
-    """At least 97 % of them: another processor finds other adversarial examples. The rows have the committed run's parameters."""
-    committed = [record for record in scores(REFERENCE / "c10_compact") if len(record["cells"]) > 2]
+    """At least 97 % of them: another processor finds other adversarial examples.
+
+    The rows have the committed run's parameters.
+    """
+    committed = scores(REFERENCE / "c10_compact")
     assert committed
-    rows = [record["row"] for record in committed]
     options = {
         "n_test": POINTS,
         "data_root": cifar_root,
-        "rows": json.dumps(rows),
+        "rows": json.dumps([record["row"] for record in committed]),
         "match_clean": False,
         "chunk": POINTS,
         "threads": 1,
     }
     done = test_runs.papermill("04_oblivious", "c10_compact", tmp_path, **options)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = {
-        json.dumps(record["row"], sort_keys=True): record
-        for record in scores(tmp_path / "outputs" / "c10_compact")
-        if len(record["cells"]) > 2
-    }
+    found = {row_key(record): record for record in scores(tmp_path / "outputs" / "c10_compact")}
     equal = []
     for record in committed:
-        name = f"{record['row']['model']} + {record['row']['defense']} {settings_of(record['row'])}"
-        again = found[json.dumps(record["row"], sort_keys=True)]
+        row, again = record["row"], found[row_key(record)]
         assert again["index"] == record["index"][:POINTS]
-        cells = [
-            (np.array(cell["predictions"])[:, :POINTS], again["cells"][column]["predictions"])
-            for column, cell in record["cells"].items()
-        ]
-        equal.append(np.concatenate([before == now for before, now in cells]))
+        same = []
+        for column, cell in record["cells"].items():
+            before = np.array(cell["predictions"])[:, :POINTS]
+            same.append(before == again["cells"][column]["predictions"])
+        equal.append(np.concatenate(same))
+        name = f"{row['model']} + {row['defense']} {settings_of(row)}"
         assert equal[-1].mean() >= 0.9, name
     assert np.concatenate(equal).mean() >= 0.97
 
@@ -63,7 +66,10 @@ def test_04_from_the_shipped_weights_gives_the_committed_predictions(cifar_root,
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: scores in TF32")
 def test_tf32_predicts_attacked_images_as_fp32_does(root, tmp_path, monkeypatch):
-    """The paper's net from its shipped weights, bare and with MI-OL: records on CUDA are scored in TF32 where attacks are in bf16."""
+    """The paper's net from its shipped weights, bare and with MI-OL.
+
+    Records on CUDA are scored in TF32 where attacks are in bf16.
+    """
     run = params.load(root / "params" / "c10.yaml")
     if not (paths.data_root(run.data_root) / "cifar-10-batches-py").is_dir():
         pytest.skip("needs CIFAR-10 in $MILIB_DATA")
@@ -71,19 +77,17 @@ def test_tf32_predicts_attacked_images_as_fp32_does(root, tmp_path, monkeypatch)
     study = Study(run, "04_oblivious")
     points, mi = study.points(500), study.defense(run.row("mixup", "mi_ol"))
     attacked = study.examples("mixup", "untargeted", 500, (10,))[10]
+    scorer = study.model("mixup").scorer
     found = {}
     for tf32 in (True, False):
         monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
-        bare = [
-            inference.probabilities(study.model("mixup").scorer, x, run.chunk).argmax(1)
-            for x in (points.x, attacked)
+        predicted = [
+            inference.probabilities(scorer, points.x, run.chunk),
+            inference.probabilities(scorer, attacked, run.chunk),
+            mi.probabilities(attacked, Draws("tf32"), points.index),
         ]
-        found[tf32] = torch.cat(
-            [*bare, mi.probabilities(attacked, Draws("tf32"), points.index).argmax(1)]
-        )
-    equal = (found[True] == found[False]).view(3, -1).sum(1).tolist()
-    print(
-        "of 500 predictions, clean, attacked, attacked with MI-OL, equal in TF32 and fp32:", equal
-    )
+        found[tf32] = torch.stack([each.argmax(1) for each in predicted])
+    equal = (found[True] == found[False]).sum(1).tolist()
+    print("of 500 predictions equal in TF32 and fp32: clean, attacked, with MI-OL:", equal)
     assert min(equal) >= 490

@@ -1,8 +1,9 @@
-"""Whole runs through papermill, as a user starts them: other scales, other folders, and how they end when something is wrong."""
+"""Whole runs through papermill, as a user starts them, and how they end when something is wrong."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,40 +12,54 @@ from milib.study import paths
 
 ROOT = paths.project_root()
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+GRIDS = """{
+    mi_ol: [0.4, 0.6], mi_pl: [0.4, 0.6], mi_combined: [0.0, 0.2], gaussian_noise: [0.01, 0.02],
+    rotation: [10, 20], xie: [[28, 32], [24, 30]], guo: [[28, 32], [24, 30]]}"""
 TINY = {
-    "data": "generated", "threads": 1,
-    "n_train": 200, "n_heldout": 20, "n_test": 6, "n_theory": 4, "n_adaptive": 3, "chunk": 20, "epochs": 1, "train_steps": 1, "steps": "[10]",
-    "draws": 3, "draw_sets": 2, "adaptive_samples": "[1, 2]", "fig2_ratios": "[0.3, 0.6]",
-    "grids": "{mi_ol: [0.4, 0.6], mi_pl: [0.4, 0.6], mi_combined: [0.0, 0.2], gaussian_noise: [0.01, 0.02], "
-             "rotation: [10, 20], xie: [[28, 32], [24, 30]], guo: [[28, 32], [24, 30]]}",
-}  # fmt: skip
+    "data": "generated",
+    "threads": 1,
+    "n_train": 200,
+    "n_heldout": 20,
+    "n_test": 6,
+    "n_theory": 4,
+    "n_adaptive": 3,
+    "chunk": 20,
+    "epochs": 1,
+    "train_steps": 1,
+    "steps": "[10]",
+    "draws": 3,
+    "draw_sets": 2,
+    "adaptive_samples": "[1, 2]",
+    "fig2_ratios": "[0.3, 0.6]",
+    "grids": " ".join(GRIDS.split()),
+}
+"""A run of seconds, as papermill takes it: at the paper's scale in all but its sizes."""
 
 
-def papermill(notebook: str, run: str, folder, **overrides) -> subprocess.CompletedProcess:
-    options = [word for key, value in overrides.items() for word in ("-p", key, str(value))]
-    command = [
-        "-m",
-        "papermill",
-        f"{ROOT}/notebooks/{notebook}.ipynb",
-        "out.ipynb",
-        "-f",
-        f"{ROOT}/params/{run}.yaml",
-        *options,
-    ]
+def papermill(
+    notebook: str, run: str, folder: Path, **overrides
+) -> subprocess.CompletedProcess[str]:
+    """A notebook under a run's parameters and others on top, in a folder of its own."""
+    command = [sys.executable, "-m", "papermill", f"{ROOT}/notebooks/{notebook}.ipynb", "out.ipynb"]
+    command += ["-f", f"{ROOT}/params/{run}.yaml", "--log-output", "--no-progress-bar"]
+    for key, value in overrides.items():
+        command += ["-p", key, str(value)]
     environment = os.environ | {"MILIB_OUTPUTS": str(folder / "outputs")}
-    full = [sys.executable, *command, "--log-output", "--no-progress-bar"]
     return subprocess.run(
-        full, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def last_line(done: subprocess.CompletedProcess) -> str:
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.slow
 def test_every_notebook_at_the_papers_scale_made_tiny(tmp_path):
-    """On CIFAR-100, whose table lacks most rows; CIFAR-10's are the ledger's commands (test_ledger)."""
+    """On CIFAR-100, whose table lacks most rows.
+
+    CIFAR-10's notebooks are among the ledger's commands, which test_ledger runs.
+    """
     for notebook in NOTEBOOKS:
         done = papermill(notebook, "c100", tmp_path, **TINY, model="small", pool="test")
         assert done.returncode == 0, last_line(done)
@@ -56,17 +71,14 @@ def test_every_notebook_at_the_papers_scale_made_tiny(tmp_path):
 def test_a_table_without_erm_and_at_asks_for_no_such_model(run, tmp_path):
     done = papermill("04_oblivious", run, tmp_path, **TINY, model="small", pool="test")
     assert done.returncode == 0, last_line(done)
-    assert {
-        path.name.split("-")[0]
-        for path in tmp_path.glob(f"outputs/{run}/checkpoints/*.safetensors")
-    } == {"mixup", "interpolated_at"}
+    weights = tmp_path.glob(f"outputs/{run}/checkpoints/*.safetensors")
+    assert {path.name.split("-")[0] for path in weights} == {"mixup", "interpolated_at"}
 
 
 @pytest.mark.slow
 def test_the_papers_net(tmp_path):
-    done = papermill(
-        "04_oblivious", "c100", tmp_path, **TINY | {"chunk": TINY["n_test"]}, pool="test"
-    )
+    tiny = TINY | {"chunk": TINY["n_test"]}
+    done = papermill("04_oblivious", "c100", tmp_path, **tiny, pool="test")
     assert done.returncode == 0, last_line(done)
     assert "4,775," in done.stderr  # the parameters of the ResNet-50 with 100 classes
 
@@ -88,49 +100,39 @@ def test_a_mistake_ends_in_one_line(overrides, wanted, tmp_path):
         pytest.skip("CUDA is here: asking for it is no mistake")
     done = papermill("04_oblivious", "c100", tmp_path, **overrides)
     assert done.returncode != 0
-    assert last_line(done).startswith("UserError: ") and all(
-        word in last_line(done) for word in wanted
-    ), last_line(done)
+    assert last_line(done).startswith("UserError: "), last_line(done)
+    for word in wanted:
+        assert word in last_line(done), last_line(done)
 
 
 @pytest.mark.slow
 def test_missing_weights_on_a_cpu(tmp_path):
     done = papermill("04_oblivious", "c100", tmp_path, data="generated", device="cpu")
     assert done.returncode != 0
-    for word in (
-        "'c100'",
-        "erm, mixup, at, interpolated_at",
-        "about",
-        " h",
-        "papermill notebooks/04_oblivious.ipynb out.ipynb -f params/c100.yaml",
-        "-p epochs 1",
-    ):
+    models = "erm, mixup, at, interpolated_at"
+    command = f"python -m milib.study.train c100 {models.replace(',', '')}"
+    for word in ("'c100'", models, "about", " h", command, "-p epochs 1"):
         assert word in last_line(done), last_line(done)
 
 
 @pytest.mark.slow
 def test_stored_outputs_hold_on_another_processor(tmp_path):
-    """The notebooks once more under nbval, with the next smaller instruction set: other last bits, other weights, the same strict cells.
+    """The notebooks once more under nbval, with the next smaller instruction set.
 
-    Below AVX2 only PyTorch's own kernels change: oneDNN's without AVX2 take three to four times as long.
+    Last bits and weights are others, the strict cells the same. Below AVX2 only PyTorch's own
+    kernels change: oneDNN's without AVX2 take three to four times as long.
     """
     smaller = {"ATEN_CPU_CAPABILITY": "default"}
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
         smaller = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    other = smaller | {"MILIB_OUTPUTS": str(tmp_path)}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval",
-        "notebooks",
-        "-q",
-        "-n",
-        "2",
-        "--dist",
-        "loadfile",
-    ]
+    environment = os.environ | smaller | {"MILIB_OUTPUTS": str(tmp_path)}
+    options = ["--nbval", "notebooks", "-q", "-n", "2", "--dist", "loadfile"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | other, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", *options],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]

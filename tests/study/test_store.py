@@ -1,6 +1,8 @@
-"""Files are complete or absent, computed once, recomputed when their identity changes, and refused when damaged."""
+"""Files are complete or absent, and made once.
 
-import gzip
+They are made anew when their identity changes, and refused when damaged.
+"""
+
 import json
 import math
 import subprocess
@@ -12,13 +14,13 @@ import torch
 
 from milib import files
 from milib.errors import UserError
-from milib.study import identity as code
-from milib.study import store as store_module
+from milib.study.identity import COMPUTE, SOURCES, code_digest
+from milib.study.store import Store, lock, read_record
 
 
 @pytest.fixture
 def store(tmp_path):
-    return store_module.Store(tmp_path / "run", tmp_path / "reference", "nb")
+    return Store(tmp_path / "run", tmp_path / "reference", "nb")
 
 
 class Counted:
@@ -68,13 +70,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, before,
 def test_computed_once_and_again_when_the_identity_changes(store, kind):
     result = {"a": [1, 2.5]} if kind == "record" else {"a": torch.arange(3)}
     compute, ask = Counted(result), getattr(store, kind)
-    for identity, calls in (
-        ({"n": 1}, 1),
-        ({"n": 1}, 1),
-        ({"n": 2}, 2),
-        ({"n": 1, "m": 0}, 3),
-        ({"n": 1}, 3),
-    ):
+    once, other, more = {"n": 1}, {"n": 2}, {"n": 1, "m": 0}
+    for identity, calls in ((once, 1), (once, 1), (other, 2), (more, 3), (once, 3)):
         found = ask("x", identity, compute)
         assert compute.calls == calls
         assert str(found) == str(result)
@@ -88,7 +85,7 @@ def test_computed_once_and_again_when_the_identity_changes(store, kind):
 def test_a_change_in_a_computing_module_recomputes(store, monkeypatch, kind):
     compute = Counted({} if kind == "record" else {"a": torch.zeros(1)})
     getattr(store, kind)("x", {}, compute)
-    monkeypatch.setitem(code.SOURCES, code.COMPUTE[0], "another text")
+    monkeypatch.setitem(SOURCES, COMPUTE[0], "another text")
     getattr(store, kind)("x", {}, compute)
     assert compute.calls == 2
 
@@ -97,7 +94,7 @@ def test_records_say_what_made_them_and_nothing_of_it_is_identity(store):
     store.record("x", {"n": 1, "t": (1, 2)}, lambda: {"value": 1})
     content = json.loads(next((store.folder / "records").iterdir()).read_text())
     assert content["result"] == {"value": 1}
-    assert content["identity"] == {"n": 1, "t": [1, 2], "source": code.code_digest()}
+    assert content["identity"] == {"n": 1, "t": [1, 2], "source": code_digest()}
     assert content["made"].keys() >= {"commit", "versions", "machine", "threads", "when"}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -117,8 +114,8 @@ def test_nan_is_kept_in_records_and_tensors(store):
     for _ in range(2):  # made, then read
         assert math.isnan(store.record("x", {}, lambda: {"value": float("nan")})["value"])
         assert store.tensors("x", {}, lambda: {"a": torch.full((2,), torch.nan)})["a"].isnan().all()
-    identity = [files.digest({"value": value}) for value in (float("nan"), None, 0.0, float("inf"))]
-    assert len(set(identity)) == 4
+    values = (float("nan"), None, 0.0, float("inf"))
+    assert len({files.digest({"value": value}) for value in values}) == 4
 
 
 # Damage
@@ -129,87 +126,59 @@ def test_damaged_records_are_refused(store):
     path = next((store.folder / "records").iterdir())
     whole = path.read_bytes()
     damaged = [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
-    damaged += [
-        whole.replace(b"[1, 2, 3]", b"[1, 2, 4]"),
-        whole.replace(b'"checksum"', b'"chicksum"'),
-        b"\xff" * 20,
-        b"[]",
-        b"null",
-    ]
+    damaged.append(whole.replace(b"[1, 2, 3]", b"[1, 2, 4]"))
+    damaged.append(whole.replace(b'"checksum"', b'"chicksum"'))
+    damaged += [b"\xff" * 20, b"[]", b"null"]
     for content in damaged:
         assert content != whole
         path.write_bytes(content)
-        refused(store_module.read_record, path)
+        refused(read_record, path)
         with pytest.raises(UserError):
             store.record("x", {}, lambda: {"values": [1, 2, 3]})
     path.write_bytes(whole)
-    assert store_module.read_record(path)["result"] == {"values": [1, 2, 3]}
-
-
-def test_a_compressed_record_is_read_and_a_damaged_one_refused(store):
-    store.record("x", {}, lambda: {"values": [1, 2, 3]})
-    whole = gzip.compress(next((store.folder / "records").iterdir()).read_bytes(), mtime=0)
-    path = store.folder / "x.json.gz"
-    path.write_bytes(whole)
-    assert store_module.read_record(path)["result"] == {"values": [1, 2, 3]}
-    for content in (
-        b"",
-        whole[:-9],
-        whole[: len(whole) // 2],
-        whole[:40] + b"\xff" * 9 + whole[49:],
-        b"{}",
-    ):
-        path.write_bytes(content)
-        refused(store_module.read_record, path)
+    assert read_record(path)["result"] == {"values": [1, 2, 3]}
 
 
 def test_damaged_tensors_are_refused(tmp_path):
     path = tmp_path / "a.safetensors"
-    tensors = {
-        "w": torch.randn(3, 2),
-        "n": torch.tensor(5),
-        "h": torch.ones(2, dtype=torch.bfloat16),
-    }
+    tensors = {"w": torch.randn(3, 2), "n": torch.tensor(5)}
+    tensors["h"] = torch.ones(2, dtype=torch.bfloat16)
     files.write_tensors(path, tensors, {"log": [1]})
     found, metadata = files.read_tensors(path)
     assert metadata == {"log": [1]}
     assert found.keys() == tensors.keys()
-    assert all(
-        torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype
-        for name in tensors
-    )
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor)
+        assert found[name].dtype == tensor.dtype
     whole = path.read_bytes()
-    flipped = [
-        whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
-        for position in range(len(whole) - 36, len(whole))
-    ]  # the data
-    renamed = [
-        whole.replace(b'"w"', b'"v"'),
-        whole.replace(b"[3,2]", b"[2,3]"),
-        whole.replace(b'"checksum"', b'"chicksum"'),
-    ]
-    renamed += [whole.replace(b'"metadata"', b'"metedata"'), whole.replace(b"log", b"l\\g")]
-    for content in [whole[:length] for length in (0, 5, 40, len(whole) - 1)] + flipped + renamed:
+    cut = [whole[:length] for length in (0, 5, 40, len(whole) - 1)]
+    flipped = []
+    for position in range(len(whole) - 36, len(whole)):  # the data
+        byte = bytes([whole[position] ^ 1])
+        flipped.append(whole[:position] + byte + whole[position + 1 :])
+    renames = {
+        b'"w"': b'"v"',
+        b"[3,2]": b"[2,3]",
+        b'"checksum"': b'"chicksum"',
+        b'"metadata"': b'"metedata"',
+        b"log": b"l\\g",
+    }
+    renamed = [whole.replace(before, after) for before, after in renames.items()]
+    for content in cut + flipped + renamed:
         assert content != whole
         path.write_bytes(content)
         refused(files.read_tensors, path)
 
 
 def test_tensor_digests_see_names_shapes_types_and_values():
-    base = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}
-    others = [
-        {"a": base["a"].view(3, 2)},
-        {"a": base["a"].double()},
-        {"a": base["a"] + 1e-6},
-        {"b": -base["b"]},
-        {"c": torch.zeros(1)},
-    ]
+    a, b = torch.arange(6.0).view(2, 3), torch.zeros(1)
+    base = {"a": a, "b": b}
+    others = [{"a": a.view(3, 2)}, {"a": a.double()}, {"a": a + 1e-6}, {"b": -b}, {"c": b}]
     digests = [files.tensors_digest(base | other) for other in ({}, *others)]
     assert len(set(digests)) == len(digests)
-    assert files.tensors_digest(dict(reversed(base.items()))) == digests[0]
-    assert (
-        files.tensors_digest(base | {"a": base["a"].t().contiguous().t()}) == digests[0]
-    )  # memory layout is not identity
+    assert files.tensors_digest({"b": b, "a": a}) == digests[0]
+    # Memory layout is not identity.
+    assert files.tensors_digest(base | {"a": a.t().contiguous().t()}) == digests[0]
 
 
 # Locks and reference
@@ -217,8 +186,8 @@ def test_tensor_digests_see_names_shapes_types_and_values():
 CHILD = """
 import sys, time
 from pathlib import Path
-from milib.study import store as store_module
-with store_module.lock(Path(sys.argv[1])):
+from milib.study.store import lock
+with lock(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(0.5)
     Path(sys.argv[1]).write_text("made")
@@ -227,12 +196,11 @@ with store_module.lock(Path(sys.argv[1])):
 
 def test_a_second_process_waits_for_the_first(tmp_path):
     path = tmp_path / "locks" / "weights"
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True
-    ) as child:
+    command = [sys.executable, "-c", CHILD, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "locked\n"
         assert not path.exists()
-        with store_module.lock(path):
+        with lock(path):
             assert path.read_text() == "made"
     assert child.returncode == 0
 
@@ -246,7 +214,7 @@ def test_two_that_need_the_same_record_compute_it_once(store, tmp_path):
         return {"value": 1}
 
     second = Counted({"value": 2})
-    other = store_module.Store(store.folder, store.reference, "other")
+    other = Store(store.folder, store.reference, "other")
     threads = [threading.Thread(target=lambda: results.append(store.record("x", {}, slow)))]
     threads[0].start()
     assert inside.wait(10)
@@ -260,7 +228,7 @@ def test_two_that_need_the_same_record_compute_it_once(store, tmp_path):
 
 
 def test_checkpoints_are_read_from_the_reference_and_records_never(store, tmp_path):
-    reference = store_module.Store(tmp_path / "reference", tmp_path / "none", "nb")
+    reference = Store(tmp_path / "reference", tmp_path / "none", "nb")
     assert store.find_checkpoint("erm", {"seed": 0}) is None
     shipped = reference.checkpoint_path("erm", {"seed": 0})
     files.write_tensors(shipped, {"w": torch.zeros(1)}, {})

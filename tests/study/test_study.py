@@ -1,19 +1,16 @@
 """The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
 
 import contextlib
-import json
-import re
 
 import pytest
 import torch
 
-from milib import attacks, training
+from milib import attacks, inference
 from milib.errors import UserError
-from milib.study import alternatives, experiments, params, paths, progress
-from milib.study import rows as rows_module
-from milib.study.rows import correct
+from milib.study import alternatives, experiments, params, paths, progress, weights
+from milib.study.experiments.common import draws_of
+from milib.study.rows import PRIMARY, columns, table_rows
 from milib.study.study import Study
-from milib.views import provenance, tables
 
 DIGITS = paths.project_root() / "params" / "digits.yaml"
 MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
@@ -50,19 +47,15 @@ def test_device_and_precision_are_refused_in_one_line(tiny, monkeypatch):
 
 
 def test_a_cpu_does_not_train_for_hours_unasked(tiny, monkeypatch):
-    monkeypatch.setattr(training, "estimate_seconds", lambda *_: 7200.0)
+    monkeypatch.setattr(weights, "estimate_seconds", lambda *_: 7200.0)
     with pytest.raises(UserError) as caught:
         tiny(epochs=5).require("erm", "mixup")
     line = str(caught.value)
-    assert (
-        "\n" not in line
-        and "'digits'" in line
-        and "erm, mixup" in line
-        and "about 4.0 h" in line
-        and "-p max_hours 5" in line
-    )
+    assert "\n" not in line
+    for words in ("'digits'", "erm, mixup", "about 4.0 h", "-p max_hours 5"):
+        assert words in line
     asked = tiny(epochs=5, max_hours=5)
-    monkeypatch.setattr(asked, "model", lambda name: name)
+    monkeypatch.setattr(asked.models, "get", lambda name: name)
     asked.require("erm", "mixup")
 
 
@@ -76,10 +69,8 @@ def test_models_are_trained_once(tiny):
 
 def test_pgd10_alone_is_the_snapshot_of_the_long_run(tiny):
     run = tiny(steps=[10, 20])
-    short, long = (
-        run.examples("erm", "untargeted", 12, (10,)),
-        run.examples("erm", "untargeted", 12, (10, 20)),
-    )
+    short = run.examples("erm", "untargeted", 12, (10,))
+    long = run.examples("erm", "untargeted", 12, (10, 20))
     assert torch.equal(short[10], long[10]) and not torch.equal(long[10], long[20])
 
 
@@ -100,57 +91,54 @@ def test_attack_label_as_published_is_the_prediction(tiny):
 def test_a_row_is_scored_with_all_its_draw_sets(tiny):
     run = tiny()
     row = {"model": "erm", "defense": "gaussian_noise", "sigma": 0.2}
-    record = experiments.score(run, row, rows_module.columns(run))
-    assert {name: len(cell["predictions"]) for name, cell in record["cells"].items()} == {
-        "clean": 2,
-        "untargeted_pgd10": 2,
-        "targeted_pgd10": 2,
-    }
-    assert all(
-        len(values) == 12 for cell in record["cells"].values() for values in cell["probability"]
-    )
+    cells = experiments.score(run, row, columns(run.params))["cells"]
+    sets = {name: len(cell["predictions"]) for name, cell in cells.items()}
+    assert sets == {"clean": 2, "untargeted_pgd10": 2, "targeted_pgd10": 2}
+    for cell in cells.values():
+        assert [len(values) for values in cell["probability"]] == [12, 12]
 
 
 def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
     """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
     run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
-    entry = experiments.matched_row(
-        run, next(row for row in run.params.rows if row["defense"] == "gaussian_noise")
-    )
-    model = entry["row"]["model"]
+    noise = [row for row in run.params.rows if row["defense"] == "gaussian_noise"]
+    entry = experiments.matched_row(run, noise[0])
+    model, distance = entry["row"]["model"], {}
     target = experiments.heldout_clean(run, run.params.row(model, "mi_ol"))
-    distance = {
-        s: abs(
-            experiments.heldout_clean(
-                run, {"model": model, "defense": "gaussian_noise", "sigma": s}
-            )
-            - target
-        )
-        for s in (0.0, 0.3, 0.9)
-    }
+    for sigma in (0.0, 0.3, 0.9):
+        row = {"model": model, "defense": "gaussian_noise", "sigma": sigma}
+        distance[sigma] = abs(experiments.heldout_clean(run, row) - target)
     assert distance[entry["row"]["sigma"]] == min(distance.values()) and entry["target"] == target
 
 
+def test_of_values_as_near_the_last_is_taken(tiny, monkeypatch):
+    """0.3 and 0.9 lie as far from the target, 0.5, on either side."""
+    run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
+    accuracy = {None: 0.5, 0.0: 0.8, 0.3: 0.6, 0.9: 0.4}
+    matching = experiments.matched_row.__globals__
+    monkeypatch.setitem(matching, "heldout_clean", lambda _, row: accuracy[row.get("sigma")])
+    noise = [row for row in run.params.rows if row["defense"] == "gaussian_noise"]
+    found = experiments.matched_row(run, noise[0])
+    assert (found["row"]["sigma"], found["target"], found["heldout"]) == (0.9, 0.5, 0.4)
+
+
 def test_combined_in_the_tradeoff_equals_combined_in_the_table(tiny):
-    """06 reuses one MI-PL and one MI-OL for all thresholds; each point must be what the defense itself gives."""
+    """06 has one MI-PL and one MI-OL for all thresholds; each point is what the defense gives."""
     run = tiny(grids=MI | {"mi_combined": [0.0, 0.1]})
     row = run.params.row("mixup", "mi_combined")
     swept = experiments.tradeoff(run, row)
-    points, draws = run.points(12), experiments._draws(run, "tradeoff")
+    points, draws = run.points(12), draws_of(run, "tradeoff")
     for threshold, cell in zip((0.0, 0.1), swept["cells"], strict=True):
-        alone = run.defense(row | {"threshold": threshold}).probabilities(
-            points.x, draws, points.index
-        )
+        defense = run.defense(row | {"threshold": threshold})
+        alone = defense.probabilities(points.x, draws, points.index)
         assert cell["clean"]["predictions"] == [alone.argmax(1).tolist()]
 
 
 def test_an_adaptive_attack_runs_in_the_runs_precision_and_scores_are_fp32(tiny):
     run = tiny()
-    row = run.params.row("mixup", "mi_ol")
-    assert (
-        run.defense(row).classifier is run.model("mixup").scorer
-        and run.defense(row, attacked=True).classifier is run.model("mixup").attacker
-    )
+    row, model = run.params.row("mixup", "mi_ol"), run.model("mixup")
+    assert run.defense(row).classifier is model.scorer
+    assert run.defense(row, attacked=True).classifier is model.attacker
 
 
 def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
@@ -162,178 +150,83 @@ def test_adaptive_examples_do_not_depend_on_the_chunk(tiny):
     assert ((found[0] - found[1]).abs() < 1e-5).float().mean() > 0.95
 
 
+def scored(run: Study) -> list:
+    """The table's rows of the mixup-trained model."""
+    rows = [row for row in run.params.rows if row["model"] == "mixup"]
+    entries = [experiments.matched_row(run, row) for row in rows]
+    which = columns(run.params)
+    records = [experiments.score(run, entry["row"], which) for entry in entries]
+    return table_rows(run.params, entries, records)
+
+
 def test_protocol_choices_are_made_one_at_a_time_and_the_codes_together(tiny):
-    """Each other record is that of a study which differs in this choice alone, or in the code's two; accuracy and difference are read from the two."""
+    """Each other record is that of a study that differs in this choice, or in the code's two."""
     run = tiny(match_clean=False)
-    entries = [
-        experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"
-    ]
-    table = rows_module.rows(
-        run,
-        entries,
-        [experiments.score(run, entry["row"], rows_module.columns(run)) for entry in entries],
-    )
+    pool = tiny(match_clean=False, pool="test")
+    label = tiny(match_clean=False, attack_label="prediction")
+    code = tiny(match_clean=False, pool="test", attack_label="prediction")
+    table = scored(run)
     found = {(choice.what, choice.row): choice for choice in alternatives.choices(run, table)}
     assert len(found) == 12 and all(row.startswith("Mixup") for _, row in found)
-    both, attacked = ["clean", rows_module.PRIMARY], [rows_module.PRIMARY]
-    noise = "Mixup + Gaussian noise"
-    for what, name, other, change, columns in (
-        (
-            "test images as sample pool",
-            "Mixup + MI-OL",
-            tiny(match_clean=False, pool="test"),
-            {},
-            both,
-        ),
-        (
-            "the prediction is attacked",
-            "Mixup",
-            tiny(match_clean=False, attack_label="prediction"),
-            {},
-            attacked,
-        ),
-        (
-            "pool and label as the authors' code",
-            "Mixup + MI-OL",
-            tiny(match_clean=False, pool="test", attack_label="prediction"),
-            {},
-            both,
-        ),
+    both, attacked = ["clean", PRIMARY], [PRIMARY]
+    noise, guo = "Mixup + Gaussian noise", "Mixup + Guo et al. (2018)"
+    for what, name, other, change, which in (
+        ("test images as sample pool", "Mixup + MI-OL", pool, {}, both),
+        ("the prediction is attacked", "Mixup", label, {}, attacked),
+        ("pool and label as the authors' code", "Mixup + MI-OL", code, {}, both),
         ("sigma read on [0, 1]", f"{noise} (sigma 0.2)", run, {"sigma": 0.4}, both),
-        ("without 8-bit images", "Mixup + Guo et al. (2018)", run, {"eight_bit": False}, both),
+        ("without 8-bit images", guo, run, {"eight_bit": False}, both),
     ):
-        row = next(row for row in table if row.name == name.removesuffix(" (sigma 0.2)"))
-        assert found[what, name].other == experiments.score(other, row.settings | change, columns)
-        assert all(
-            found[what, name].here["cells"][column] == row.record["cells"][column]
-            for column in columns
-        )
-    frame = tables.alternatives(run.params, list(found.values()))
-    assert (
-        frame["paper"].to_dict()["the prediction is attacked", "Mixup", rows_module.PRIMARY]
-        == "3.6"
-    )
-    line = frame.loc[("sigma read on [0, 1]", f"{noise} (sigma 0.2)", "clean")]
-    other = found["sigma read on [0, 1]", f"{noise} (sigma 0.2)"].other
-    accuracy = correct(other["cells"]["clean"], other["labels"]).mean()
-    assert line["otherwise"] == f"{100 * accuracy:.1f}"
-    assert line["difference, points"].startswith(
-        f"{100 * (accuracy - table[1].accuracy('clean').mean()):.1f} ["
-    )
+        [row] = [row for row in table if row.name == name.removesuffix(" (sigma 0.2)")]
+        choice = found[what, name]
+        assert choice.other == experiments.score(other, row.settings | change, which)
+        for column in which:
+            assert choice.here["cells"][column] == row.record["cells"][column]
 
 
 def test_sigma_is_read_otherwise_where_the_row_was_matched_too(tiny):
-    """The file's sigma and its double, whatever the matched row has; a row of no MI-OL model has nothing to be paired with."""
+    """The file's sigma and its double, whatever the matched row has."""
     run = tiny(grids=MI | {"gaussian_noise": [0.9]})
-    entries = [
-        experiments.matched_row(run, row) for row in run.params.rows if row["model"] == "mixup"
-    ]
-    table = rows_module.rows(
-        run,
-        entries,
-        [experiments.score(run, entry["row"], rows_module.columns(run)) for entry in entries],
-    )
-    choice = next(
-        choice for choice in alternatives.choices(run, table) if choice.what.startswith("sigma")
-    )
+    table = scored(run)
+    found = alternatives.choices(run, table)
+    [choice] = [choice for choice in found if choice.what.startswith("sigma")]
     assert [record["row"]["sigma"] for record in (choice.here, choice.other)] == [0.2, 0.4]
-    assert next(row for row in table if row.defense == "gaussian_noise").settings["sigma"] == 0.9
-    assert len(tables.paired(table)) == len(table) - 1
-    assert tables.paired([row for row in table if row.defense != "mi_ol"]).empty
+    [noise] = [row for row in table if row.defense == "gaussian_noise"]
+    assert noise.settings["sigma"] == 0.9
 
 
 def test_bare_models_are_measured_on_ten_times_as_many_images(tiny):
     run = tiny(n_test=5)
     record = experiments.bare(run, "erm")
     assert record["index"] == run.points(50).index.tolist()
-    few = experiments.score(run, {"model": "erm", "defense": "none"}, rows_module.columns(run))
+    few = experiments.score(run, {"model": "erm", "defense": "none"}, columns(run.params))
+    assert set(record["cells"]) == {"clean", PRIMARY}
     for column, cell in record["cells"].items():
         assert cell["predictions"][0][:5] == few["cells"][column]["predictions"][0]
-    table = tables.bare({"erm": record})
-    assert table.loc["ERM", "test images"] == "50" and re.fullmatch(
-        r"[\d.]+ \[.*\]", table.loc["ERM", rows_module.PRIMARY]
-    )
-
-
-def test_captions_say_what_a_model_has_had_and_what_the_papers_had(tiny):
-    run = tiny()
-    run.require("erm", "at", "manifold_mixup")
-    erm, at, manifold, others = provenance.training_note(run).split("; ")
-    assert (
-        erm == f"erm: small net, {run.params.epochs} epochs (the paper: resnet50 net, 200 epochs)"
-    )
-    assert at.endswith(
-        f"epochs, PGD-{run.params.train_steps} inside (the paper: resnet50 net, 200 epochs, PGD-10 inside)"
-    )
-    assert manifold == f"manifold_mixup: small net, {run.params.epochs} epochs", (
-        "the paper names it and trains none"
-    )
-    assert others.startswith(
-        "training otherwise, the paper's in brackets: schedule onecycle (step), lr 0.1 (0.01), nesterov True (False), "
-    )
-    assert others.endswith(", 200 training images held out (0)") and "batch_size" not in others, (
-        "64 here and there"
-    )
-    assert provenance.training_note(run.varied(pool="test")) == provenance.training_note(run)
-    assert provenance.models_note({}, run.params.paper_table) == ""
 
 
 def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_of_its_own(tiny):
     run = tiny()
     both, points = experiments.stronger(run, "mixup"), run.points(4)
-    mi, size = run.defense(run.params.row("mixup", "mi_ol"), attacked=True), run.params.epsilon / 16
-    options = {
-        "variant": "eq24",
-        "samples": 15,
-        "epsilon": run.params.epsilon,
-        "step_size": size,
-        "steps": 50,
-    }
-    x = attacks.adaptive_pgd(
-        mi, points.x, points.y, points.index, experiments._draws(run, "adaptive eq24"), **options
-    )
-    assert (
-        both["eq24"]["distance"] == (x - points.x).abs().max().item() <= run.params.epsilon + 1e-6
-    )
-    assert experiments.adaptive(run, "mixup", "none", 0)["cell"] != both["none"]["cell"], (
-        "ten steps are another record"
-    )
+    epsilon = run.params.epsilon
+    mi = run.defense(run.params.row("mixup", "mi_ol"), attacked=True)
+    options = {"variant": "eq24", "samples": 15, "epsilon": epsilon}
+    options |= {"step_size": epsilon / 16, "steps": 50}
+    draws = draws_of(run, "adaptive eq24")
+    x = attacks.adaptive_pgd(mi, points.x, points.y, points.index, draws, **options)
+    farthest = (x - points.x).abs().max().item()
+    assert both["eq24"]["distance"] == farthest <= epsilon + 1e-6
+    ten_steps = experiments.adaptive(run, "mixup", "none", 0)
+    assert ten_steps["cell"] != both["none"]["cell"]
     names = [path.name for path in run.store.folder.glob("records/adaptive-mixup-none-0-*")]
     assert len(names) == 2
-    row = tables.stronger({"mixup": both}).loc["Mixup"]
-    right = {
-        kind: correct(record["cell"], record["labels"]).mean() for kind, record in both.items()
-    }
-    assert row["bare"].startswith(f"{100 * right['none']:.1f} [") and row["MI-OL"].startswith(
-        f"{100 * right['eq24']:.1f} ["
-    )
-    assert row["MI-OL minus bare, points"].startswith(
-        f"{100 * (right['eq24'] - right['none']):.1f} ["
-    )
-
-
-def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tiny):
-    run = tiny(epsilon="16/255")
-    sets = f", {run.params.draw_sets} draw sets"
-    for run.notebook, told in {
-        "03_theory": "6",
-        "04_oblivious": "12",
-        "07_adaptive_attacks": "4",
-    }.items():
-        expected = f"{told} test images, eps = 16/255, N = 3" + sets * (
-            run.notebook == "04_oblivious"
-        )
-        assert json.loads(provenance.about(run, "a caption"))["settings"] == expected
-    run.precision = "bf16"
-    assert json.loads(provenance.about(run, "a caption"))["settings"].endswith(
-        ", attacks in bf16, scored in fp32"
-    )  # a CPU has no TF32
-    assert json.loads(provenance.about(run, "a sketch", measured=False))["settings"] == ""
-    assert (provenance.fraction(8 / 255), provenance.fraction(0.1)) == ("8/255", "0.1")
 
 
 def test_what_is_announced_is_what_runs(tiny, monkeypatch):
-    """The images of each stage against those that pass through a net in it; MI-Combined needs no MI-OL for what passes as clean."""
+    """The images of each stage against those that pass through a net in it.
+
+    MI-Combined needs no MI-OL for what passes as clean.
+    """
     stages: list[list] = []
     counted: dict[str, tuple[float, float]] = {}
 
@@ -349,13 +242,14 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
 
     monkeypatch.setattr(progress, "stage", stage)
     monkeypatch.setattr(progress, "tick", tick)
+    monkeypatch.setattr(inference, "observers", [tick])
     run = tiny(chunk=5, draws=10)
     experiments.linearity(run, "erm")
     experiments.mixed_predictions(run, "mixup", "ol", 0.5)
     for mode in ("pl", "ol"):
         experiments.monte_carlo(run, "mixup", mode, 0.5, [1, 3], sets=2, n=3)
     for row in run.params.rows[:11]:
-        experiments.score(run, row, rows_module.columns(run))
+        experiments.score(run, row, columns(run.params))
         experiments.heldout_clean(run, row)
     experiments.detection(run, "mixup")
     for row in experiments.families(run, "mixup"):
@@ -366,6 +260,6 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
     experiments.stronger(run, "mixup")
     assert len(counted) > 30
     for what, (total, ticks) in counted.items():
-        assert (0.45 if "combined" in what else 0.75) * total <= ticks <= 1.15 * total, (
-            f"{what}: {total} announced, {ticks} ran"
-        )
+        least = 0.45 if "combined" in what else 0.75
+        told = f"{what}: {total} announced, {ticks} ran"
+        assert least * total <= ticks <= 1.15 * total, told

@@ -1,4 +1,8 @@
-"""JupyterLab in a real browser: every notebook runs, sliders move pictures and numbers, equations are set, nothing leaves the machine."""
+"""JupyterLab in a real browser.
+
+Every notebook runs, sliders move pictures and numbers, equations are set, nothing leaves the
+machine.
+"""
 
 import json
 import math
@@ -22,7 +26,8 @@ pytestmark = [
         CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"
     ),
 ]
-NOTEBOOKS = "01_train_mixup 02_train_interpolated_at 03_theory 04_oblivious 05_detection 06_tradeoff 07_adaptive_attacks".split()
+NOTEBOOKS = ["01_train_mixup", "02_train_interpolated_at", "03_theory", "04_oblivious"]
+NOTEBOOKS += ["05_detection", "06_tradeoff", "07_adaptive_attacks"]
 EXPLORERS = {
     "explorers.fig2": "03_theory",
     "explorers.inputs": "05_detection",
@@ -36,6 +41,8 @@ SLIDERS = {
 MOVES = (60, -120, 120, -60) * 5
 """Pixels by which a slider is dragged, there and back."""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
+  === 'idle'"""
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 # Milliseconds from the release of a control to the picture that is drawn for it.
 RELEASED = """() => new Promise((resolve, reject) => {
@@ -43,15 +50,21 @@ RELEASED = """() => new Promise((resolve, reject) => {
   const picture = document.querySelector('.widget-image');
   let released = null;
   for (const event of ['pointerup', 'change'])
-    document.addEventListener(event, () => { released = performance.now(); }, {once: true, capture: true});
-  new MutationObserver((_, observer) => { observer.disconnect();
-    picture.decode().then(() => resolve(performance.now() - released)); }).observe(picture, {attributes: true, attributeFilter: ['src']});
+    document.addEventListener(event, () => { released = performance.now(); },
+                              {once: true, capture: true});
+  new MutationObserver((_, observer) => {
+    observer.disconnect();
+    picture.decode().then(() => resolve(performance.now() - released));
+  }).observe(picture, {attributes: true, attributeFilter: ['src']});
 })"""
 
 
 @pytest.fixture(scope="module")
 def lab_home(tmp_path_factory, root):
-    """The folder that JupyterLab shows, with a copy of the notebooks: what it saves by itself must not reach the project."""
+    """The folder that JupyterLab shows, with a copy of the notebooks.
+
+    What JupyterLab saves by itself must not reach the project.
+    """
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(root / "notebooks", home / "notebooks")
     return home
@@ -111,7 +124,10 @@ def browser():
 
 @pytest.fixture
 def opened(lab, browser):
-    """opened(name): that notebook in a page of its own, all cells run. The page notes which hosts it asked."""
+    """opened(name): that notebook in a page of its own, all cells run.
+
+    The page notes which hosts it asked.
+    """
     context = browser.new_context(viewport={"width": 1400, "height": 1600})
     page = context.new_page()
     page.set_default_timeout(600_000)
@@ -121,13 +137,9 @@ def opened(lab, browser):
     def open_and_run(name: str):
         page.goto(f"{lab}lab/tree/notebooks/{name}.ipynb?reset", wait_until="domcontentloaded")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function(
-            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-        )
+        page.wait_for_function(IDLE)
         page.evaluate(RUN_ALL)
-        page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
-        )
+        page.wait_for_function(IDLE)
         return page
 
     yield open_and_run
@@ -139,14 +151,18 @@ def show(page, text: str) -> None:
     """Scroll to the cell with this source."""
     page.evaluate(
         """text => { const panel = window.jupyterapp.shell.currentWidget.content;
-        panel.activeCellIndex = panel.widgets.findIndex(cell => cell.model.sharedModel.getSource().includes(text));
+        panel.activeCellIndex = panel.widgets.findIndex(
+            cell => cell.model.sharedModel.getSource().includes(text));
         return panel.scrollToItem(panel.activeCellIndex, 'start'); }""",
         text,
     )
 
 
 def timed(page, act: Callable[[], object]) -> float:
-    """Picture and numbers change after `act` on a control: milliseconds from its release to the new picture."""
+    """Picture and numbers change after `act` on a control.
+
+    Returns the milliseconds from its release to the new picture.
+    """
     picture, numbers = page.locator(".widget-image"), page.locator(".widget-html pre")
     before, text = picture.get_attribute("src"), numbers.inner_text()
     page.evaluate(f"() => {{ window.taken = ({RELEASED})() }}")
@@ -182,13 +198,13 @@ def drag(page, slider: str, distance: int) -> None:
 def told(name: str, control: str, taken: list[float]) -> None:
     """Print how long the pictures took; `-s` shows it."""
     taken = sorted(taken)
-    print(
-        f"{name}, {control}: {len(taken)} moves, median {taken[len(taken) // 2]:.0f} ms, 95th percentile {taken[math.ceil(0.95 * len(taken)) - 1]:.0f} ms"
-    )
+    median, late = taken[len(taken) // 2], taken[math.ceil(0.95 * len(taken)) - 1]
+    times = f"median {median:.0f} ms, 95th percentile {late:.0f} ms"
+    print(f"{name}, {control}: {len(taken)} moves, {times}")
 
 
 def move_all(page, name: str, explorer: str) -> None:
-    """Move every slider of a notebook's explorer, there and back, and choose targets where it has some."""
+    """Move every slider of a notebook's explorer, there and back; choose targets where it has some."""
     show(page, f"{explorer}(")
     for slider in SLIDERS[explorer]:
         handle_of(page, slider).wait_for()

@@ -1,0 +1,264 @@
+"""What a curated run measured and how its models were trained, as values for FINDINGS.md."""
+
+from dataclasses import dataclass
+
+from milib import statistics
+from milib.report import verdicts
+from milib.report.run_folder import RunFolder
+from milib.study import params, paths
+from milib.study.claims import Comparison
+from milib.study.params import Params
+from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
+from milib.views import provenance
+
+AGAINST_BASELINES = {
+    "mi_ol_beats_baselines_on_mixup": "Mixup + MI-OL",
+    "mi_combined_beats_baselines_on_mixup": "Mixup + MI-Combined",
+    "mi_ol_beats_baselines_on_interpolated_at": "Interpolated AT + MI-OL",
+}
+"""The claims that compare a row with each baseline, and the row."""
+ADAPTIVE = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "as published"}
+"""The adaptive attacks of 07 and their names."""
+
+
+def measured(row: dict[str, str], column: str) -> str:
+    """A cell of a table with its interval: "90.4 [88.4, 92.1]"; empty where the row has none."""
+    if not row.get(column):
+        return ""
+    text = f"{float(row[column]):.1f}"
+    if row.get(f"{column} low"):
+        text += f" [{float(row[f'{column} low']):.1f}, {float(row[f'{column} high']):.1f}]"
+    return text
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack that knows MI-OL.
+
+    - name: of the attack.
+    - left, bare: accuracy in percent of the model with MI-OL, and of the bare model under the
+      attack's counterpart without MI, with intervals.
+    """
+
+    name: str
+    left: str
+    bare: str
+
+
+@dataclass(frozen=True)
+class Defended:
+    """A model without and with MI-OL, from 04 and 07: accuracies in percent with intervals.
+
+    - model: its name.
+    - clean, attacked: of the bare model; attacked by untargeted PGD-10.
+    - mi_clean, mi_attacked: of the model with MI-OL.
+    - gain: mi_attacked - attacked in points, paired by image.
+    - better: the other defenses that keep more under PGD-10 than MI-OL: "Random rotation 26.5".
+    - attacks: adaptive ones.
+    """
+
+    model: str
+    clean: str
+    attacked: str
+    mi_clean: str
+    mi_attacked: str
+    gain: str
+    better: list[str]
+    attacks: list[Attack]
+
+    @property
+    def strongest(self) -> Attack | None:
+        """The adaptive attack that leaves least."""
+        return min(self.attacks, key=lambda attack: float(attack.left.split()[0]), default=None)
+
+
+def defended(run: RunFolder) -> list[Defended]:
+    """The models of a run that have an MI-OL row in 04's table."""
+    rows = {row["row"]: row for row in run.table("oblivious")}
+    gains = {row["row"]: row for row in run.table("paired")}
+    found = []
+    for model in (NAMES["mixup"], NAMES["interpolated_at"]):
+        if not {model, f"{model} + MI-OL"} <= set(rows):
+            continue
+        alone, mi = rows[model], rows[f"{model} + MI-OL"]
+        better = []
+        for name, row in rows.items():
+            other = name.startswith(f"{model} + ") and "MI-OL" not in name
+            if other and float(row[PRIMARY]) > float(mi[PRIMARY]):
+                better.append(f"{name.removeprefix(f'{model} + ')} {float(row[PRIMARY]):.1f}")
+        gain = signed(gains.get(model, {}), f"{PRIMARY}, points", turned=True)
+        net = Defended(
+            model=model,
+            clean=measured(alone, "clean"),
+            attacked=measured(alone, PRIMARY),
+            mi_clean=measured(mi, "clean"),
+            mi_attacked=measured(mi, PRIMARY),
+            gain=gain,
+            better=better,
+            attacks=adaptive(run, model),
+        )
+        found.append(net)
+    return found
+
+
+def signed(row: dict[str, str], column: str, turned: bool = False) -> str:
+    """A difference with its interval: "+8.4 [+6.9, +9.9]"; empty where the row has none.
+
+    - row, column: where it stands in a table.
+    - turned: second minus first instead of first minus second.
+    """
+    ends = [column, f"{column} low", f"{column} high"]
+    if not all(row.get(end) for end in ends):
+        return ""
+    mean, low, high = (float(row[end]) for end in ends)
+    if turned:
+        mean, low, high = -mean, -high, -low
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def adaptive(run: RunFolder, model: str) -> list[Attack]:
+    """The attacks of 07 on a model's MI-OL row, each with the most samples."""
+    found = []
+    for row in run.table("stronger"):
+        if row["model"] == model:
+            name = "end to end, 50 small steps (Tramèr et al., 2020)"
+            found.append(Attack(name, measured(row, "MI-OL"), measured(row, "bare")))
+    table = run.table("adaptive")
+    if table:
+        last, bare = table[-1], measured(table[0], f"{model}, none")
+        for loss, name in ADAPTIVE.items():
+            if left := measured(last, f"{model}, {loss}"):
+                found.append(Attack(f"{name}, {last['adaptive samples']} samples", left, bare))
+    return found
+
+
+def adaptive_images(run: RunFolder) -> int:
+    """On how many test images 07 attacks; 0 without 07."""
+    return max((int(row["test images"]) for row in run.table("stronger")), default=0)
+
+
+def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:
+    """Of each MI row, its difference from each baseline under PGD-10, in points, as claims have it.
+
+    Returns the row and a cell for each of BASELINES.
+    """
+    judged, found = verdicts.judged(run), []
+    for name, row in AGAINST_BASELINES.items():
+        claim = judged.get(name)
+        if claim and claim["comparisons"]:
+            others = [defense for _, defense in claim["of"]["others"]]
+            pairs = zip(others, verdicts.compared(claim), strict=True)
+            cells = {defense: verdicts.difference(entry) for defense, entry in pairs}
+            found.append((row, [cells[defense] for defense in BASELINES]))
+    return found
+
+
+def detection(run: RunFolder) -> dict[str, dict[str, str]]:
+    """Model -> detector -> AUC over all images, of 05."""
+    found: dict[str, dict[str, str]] = {}
+    for row in run.table("detection"):
+        found.setdefault(row["model"], {})[row["detector"]] = f"{float(row['AUC, all']):.3f}"
+    return found
+
+
+def on_trainings(run: RunFolder) -> list[tuple[str, str, str]]:
+    """Claims on bare models: what is compared, on the claim's images, and on the many of 04."""
+    found = []
+    for claim in verdicts.judged(run).values():
+        count, more = verdicts.on_more_images(run, claim)
+        for entry, again in zip(verdicts.compared(claim), more, strict=False):
+            clean = claim["of"].get("column") == "clean"
+            what = f"{entry.label}, {'clean' if clean else 'PGD-10'}"
+            images = f"{verdicts.difference(again)} on {count:,} images"
+            found.append((what, verdicts.difference(entry), images))
+    return found
+
+
+def settings_of(run: RunFolder) -> Params:
+    """The parameter file of a run, as it stands."""
+    return params.load(paths.project_root() / "params" / f"{run.name}.yaml")
+
+
+def draws_and_precision(run: RunFolder) -> list[str]:
+    """On how many draw sets 04's rows are, and their precision where that is not fp32."""
+    found = [record["identity"] for record in verdicts.records(run, "score")]
+    sets = max((identity.get("sets", 1) for identity in found), default=1)
+    told = [f"Rows with draws are means over {sets} sets of them."] if sets > 1 else []
+    # A record without "scored" was scored in TF32.
+    made = {(identity.get("precision"), identity.get("scored", "TF32")) for identity in found}
+    if len(made) == 1:
+        precision, scored = made.pop()
+        if precision == "bf16":
+            told.append(f"Attacks in bf16, predictions in {scored}.")
+    return told
+
+
+def recipes(run: RunFolder) -> dict[str, dict]:
+    """The recipes of a run's models by name, from the training logs."""
+    return {log.recipe["name"]: log.recipe for log in run.logs()}
+
+
+def trained(run: RunFolder) -> str:
+    """What the run's models had of training, beside the paper's; empty where no log tells."""
+    found = recipes(run)
+    return provenance.models_note(found, settings_of(run).paper_table) if found else ""
+
+
+def unequal_training(run: RunFolder) -> list[str]:
+    """What besides mixing sets AT and interpolated AT apart: "epochs (28, 42)"."""
+    found = recipes(run)
+    if not {"at", "interpolated_at"} <= set(found):
+        return []
+    plain, mixed = found["at"], found["interpolated_at"]
+    keys = [key for key in ("epochs", "lr") if plain[key] != mixed[key]]
+    return [f"{key} ({plain[key]}, {mixed[key]})" for key in keys]
+
+
+def residuals(run: RunFolder) -> list[str]:
+    """The rows of 04 more than a point off their target clean accuracy: "Mixup + A -2.2"."""
+    found = []
+    for row in run.table("parameters"):
+        if row["residual"] not in ("", "given") and abs(float(row["residual"])) > 1:
+            found.append(f"{row['row']} {float(row['residual']):+.1f}")
+    return found
+
+
+def table3(run: RunFolder) -> list[str]:
+    """On CIFAR-100 what the paper prints under PGD-10, as the claims' sources name Table 2."""
+    settings = settings_of(run)
+    if settings.paper_table != "table3_cifar100":
+        return []
+    return [f"{row} {printed[PRIMARY]}" for row, printed in paper_table(settings).items()]
+
+
+def choices(run: RunFolder) -> list[dict[str, str]]:
+    """The protocol choices of 04 whose difference is not zero: choice, row, column, difference."""
+    found = []
+    for row in run.table("otherwise"):
+        name = "difference, points"
+        low, high = float(row[f"{name} low"]), float(row[f"{name} high"])
+        if low > 0 or high < 0:
+            column = "PGD-10" if row["column"] == PRIMARY else row["column"]
+            told = {"choice": row["choice"], "row": row["row"], "column": column}
+            found.append(told | {"difference": signed(row, name)})
+    return found
+
+
+def as_published(run: RunFolder) -> dict[str, str]:
+    """Rows of the paper's own net whose prediction is attacked, as in the authors' code.
+
+    Returns row -> here minus the paper in points, under untargeted PGD-10.
+    """
+    settings = settings_of(run)
+    if settings.model != "resnet50":
+        return {}
+    scores = verdicts.records(run, "score")
+    count = max((len(record["result"]["labels"]) for record in scores), default=0)
+    paper, found = paper_table(settings), {}
+    for row in run.table("otherwise"):
+        printed = paper.get(row["row"], {}).get(row["column"], "<")
+        if row["choice"] == "the prediction is attacked" and not printed.startswith("<"):
+            here = float(row["otherwise"]) / 100
+            values = statistics.two_proportions(here, count, float(printed) / 100, 1000)
+            found[row["row"]] = verdicts.difference(Comparison(row["row"], *values))
+    return found

@@ -1,0 +1,66 @@
+"""The Snakefile: a job for each model, notebooks that find them, and nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import test_runs
+
+from milib.study import jobs, params
+
+TINY = test_runs.TINY | {"model": "small", "pool": "test"}
+MODELS = {"mixup", "interpolated_at", "erm", "at"}
+
+
+def snakemake(root: Path, outputs: Path) -> subprocess.CompletedProcess:
+    """The paper's scale on CIFAR-100 with settings of seconds, as `make study` runs it."""
+    pairs = " ".join(f"-p {key} '{value}'" for key, value in TINY.items())
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-triggers", "params"]
+    command += ["--rerun-incomplete", "--directory", str(outputs), "--snakefile"]
+    command += [str(root / "Snakefile"), "--config", "run=c100", f"args={pairs}"]
+    places = {"MILIB_OUTPUTS": str(outputs)}
+    places["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        command, env=os.environ | places, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_every_model_has_a_job_and_every_notebook_finds_its_models(root, tmp_path):
+    """All notebooks at the paper's scale, whose table on CIFAR-100 lacks most rows."""
+    done = snakemake(root, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Passed unknown parameter" not in done.stderr
+    folder = tmp_path / "c100"
+    made = {path.name.split("-")[0] for path in folder.glob("checkpoints/*.safetensors")}
+    run = params.load(root / "params" / "c100.yaml", TINY)
+    assert made == {name for book in jobs.notebooks() for name in jobs.models_of(book, run)}
+    for notebook in jobs.notebooks():
+        assert (folder / "notebooks" / f"{notebook}.ipynb").exists()
+        events = json.loads((folder / "profile" / f"{notebook}.json").read_text())
+        read = [event for event in events if event["kind"] == "checkpoint"]
+        assert read and all(event["cached"] for event in read), f"{notebook} trained a model"
+        asked = {event["name"].split("-")[0] for event in read}
+        assert asked == set(jobs.models_of(notebook, run)), notebook
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("notebooks/*.ipynb")}
+    again = snakemake(root, tmp_path)
+    assert again.returncode == 0 and "Nothing to be done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_models_of_a_run_are_those_that_its_notebooks_ask_for(run):
+    assert {name for book in jobs.notebooks() for name in jobs.models_of(book, run)} == MODELS | {
+        "manifold_mixup",
+        "matched_mixup",
+        "long_mixup",
+    }
+
+
+def test_shipped_weights_need_no_job(root):
+    run = params.load(root / "params" / "c10_compact.yaml")
+    assert [jobs.checkpoints(book, run) for book in jobs.notebooks()] == [[]] * 7
+    other = params.load(root / "params" / "c10_compact.yaml", {"seed": 5})
+    assert len(jobs.checkpoints("04_oblivious", other)) == 4
