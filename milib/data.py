@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from milib import rng
@@ -106,8 +105,11 @@ def _generated(_root: Path, classes: int) -> tuple[Part, Part, int]:
     return both[0], both[1], 255
 
 
-def _cifar_part(kind: type[torchvision.datasets.CIFAR10], root: Path, train: bool) -> Part:
+def _cifar_part(name: str, root: Path, train: bool) -> Part:
     """A part of CIFAR from `root`, downloaded there where it is missing."""
+    from torchvision import datasets  # here: torchvision takes as long to import as torch
+
+    kind = getattr(datasets, name)
     try:
         source = kind(root, train=train)
     except RuntimeError:
@@ -124,16 +126,14 @@ def _cifar_part(kind: type[torchvision.datasets.CIFAR10], root: Path, train: boo
     return source.data.transpose(0, 3, 1, 2), np.array(source.targets)
 
 
-def _cifar(
-    kind: type[torchvision.datasets.CIFAR10], root: Path, _classes: int
-) -> tuple[Part, Part, int]:
-    return _cifar_part(kind, root, True), _cifar_part(kind, root, False), 255
+def _cifar(name: str, root: Path, _classes: int) -> tuple[Part, Part, int]:
+    return _cifar_part(name, root, True), _cifar_part(name, root, False), 255
 
 
 SOURCES: dict[str, Callable[[Path, int], tuple[Part, Part, int]]] = {
     "digits": _digits,
-    "cifar10": partial(_cifar, torchvision.datasets.CIFAR10),
-    "cifar100": partial(_cifar, torchvision.datasets.CIFAR100),
+    "cifar10": partial(_cifar, "CIFAR10"),
+    "cifar100": partial(_cifar, "CIFAR100"),
     "generated": _generated,
 }
 """Every data set a run can name. A new one is a reader and a line here.

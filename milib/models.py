@@ -173,7 +173,7 @@ def small(classes: int, channels: int) -> Classifier:
     """
     stages = [
         nn.Sequential(*_block(channels, 16)),
-        nn.Sequential(*_block(16, 32), nn.MaxPool2d(2)),
+        nn.Sequential(*_pooled(16, 32)),
         nn.Sequential(*_block(32, 48), *_block(48, 48)),
     ]
     return Classifier(stages, 48, classes)

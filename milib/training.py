@@ -180,6 +180,7 @@ class Trainer:
         clean = _accuracy(scorer, data.pixels(), data.labels, chunk)
         if self.settings["name"] not in ADVERSARIAL:
             data = data.take(slice(ATTACKED))
+        chunk = min(chunk, len(data))  # no padding: of a small training it would take a quarter
         x, attacker = data.pixels(), inference.frozen(self.model, self.precision)
         draws, first = rng.Draws(self.settings["seed"], "held out"), torch.zeros_like(data.index)
         start = attacks.random_start(draws, data.index, first, x.shape[1:], epsilon)

@@ -24,7 +24,7 @@ from milib.bench.setting import Sizes
 from milib.bench.turns import interleaved, ratio
 from milib.study.paths import project_root
 from milib.study.store import provenance
-from milib.views import figures
+from milib.views import looks
 
 PACKAGES = (
     "torch", "torchvision", "numpy",
@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> None:
     about = result["machine"]
     name = re.sub(r"\W+", "_", f"{about['name']} {about['capability']}")
     files.write_atomic(given.out / f"{name}.json", json.dumps(result, indent=1).encode())
-    figures.save(shown.scaling(result["scaling"]), given.out / name)
+    looks.save(shown.scaling(result["scaling"]), given.out / name)
     print(shown.text(result))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from milib.views.figures import COLOURS, panels
+from milib.views.looks import COLOURS, panels
 
 
 def scaling(sweeps: dict[str, dict]) -> Figure:

@@ -77,7 +77,7 @@ def inputs(study: Study, detection: dict[str, dict]) -> Explorer:
     - detection: model -> a record of experiments.detection, for the ROC on which the threshold has
       its place.
 
-    Predictions are those of the bare model, MI-PL and MI-OL. The attack is PGD, its step size in the
+    Predictions are those of the bare model, MI-PL and MI-OL. The step size of PGD is in the
     run's proportion to epsilon. Table 1's values are those with no G left after mixing.
     """
     run, step = study.params, 0.05

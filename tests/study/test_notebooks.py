@@ -29,11 +29,11 @@ def code(notebook):
 
 def printed(cell) -> str:
     """The text a cell shows, figures' size lines apart."""
-    texts = [
-        output.get("text") or output.get("data", {}).get("text/plain", "")
+    texts = [  # a line may be spread over two streams
+        output.get("text") or output.get("data", {}).get("text/plain", "") + "\n"
         for output in cell.outputs
     ]
-    return "\n".join(text for text in texts if not text.startswith("<Figure size"))
+    return "".join(text for text in texts if not text.startswith("<Figure size")).strip()
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

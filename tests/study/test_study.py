@@ -1,4 +1,4 @@
-"""The study object: what it refuses in one line, what it keeps, and how rows and attacks fit together."""
+"""The study object: what it refuses in one line, keeps, and how rows and attacks fit together."""
 
 import contextlib
 
@@ -8,6 +8,7 @@ import torch
 from milib import attacks, inference
 from milib.errors import UserError
 from milib.study import alternatives, experiments, params, paths, progress, weights
+from milib.study.experiments import matching
 from milib.study.experiments.common import draws_of
 from milib.study.rows import PRIMARY, columns, table_rows
 from milib.study.study import Study
@@ -99,7 +100,7 @@ def test_a_row_is_scored_with_all_its_draw_sets(tiny):
 
 
 def test_rows_are_matched_on_heldout_clean_accuracy(tiny):
-    """The chosen value is the nearest of the grid, recomputed here from the accuracies themselves."""
+    """The chosen value is the nearest of the grid, found here from the accuracies themselves."""
     run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
     noise = [row for row in run.params.rows if row["defense"] == "gaussian_noise"]
     entry = experiments.matched_row(run, noise[0])
@@ -115,8 +116,7 @@ def test_of_values_as_near_the_last_is_taken(tiny, monkeypatch):
     """0.3 and 0.9 lie as far from the target, 0.5, on either side."""
     run = tiny(grids=MI | {"gaussian_noise": [0.0, 0.3, 0.9]})
     accuracy = {None: 0.5, 0.0: 0.8, 0.3: 0.6, 0.9: 0.4}
-    matching = experiments.matched_row.__globals__
-    monkeypatch.setitem(matching, "heldout_clean", lambda _, row: accuracy[row.get("sigma")])
+    monkeypatch.setattr(matching, "heldout_clean", lambda _, row: accuracy[row.get("sigma")])
     noise = [row for row in run.params.rows if row["defense"] == "gaussian_noise"]
     found = experiments.matched_row(run, noise[0])
     assert (found["row"]["sigma"], found["target"], found["heldout"]) == (0.9, 0.5, 0.4)

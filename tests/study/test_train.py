@@ -1,41 +1,39 @@
 """Training without a notebook: weights and unfinished states are shipped, and go on elsewhere."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from milib import files, training
 from milib.errors import UserError
-from milib.study import params, train, weights
+from milib.study import params, train
 from milib.study.study import Study
+from milib.study.weights import recipe
 
 
 def test_every_model_of_a_run_can_be_prepared_and_resumed(root, monkeypatch, tmp_path):
-    """`python -m milib.study.train`: weights shipped in half precision, an unfinished state beside them, and no second training."""
+    """Weights are shipped in half precision, and another machine trains no second time."""
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "run"))
-    run = params.load(
-        root / "params" / "digits.yaml", {"epochs": 1, "adversarial_share": 1.0, "n_train": 200}
-    )
+    overrides = {"epochs": 1, "adversarial_share": 1.0, "n_train": 200}
+    run = params.load(root / "params" / "digits.yaml", overrides)
     study = Study(run, "train")
     study.store.reference = tmp_path / "reference"
     study.require("mixup")
-    full, about = files.read_tensors(
-        study.store.find_checkpoint("mixup", study.model("mixup").settings)
-    )
+    full, about = files.read_tensors(study.models.find("mixup"))
     path = train.ship(study, "mixup", study.store.reference)
     assert path.parent == tmp_path / "reference" / "checkpoints"
     shipped, same = files.read_tensors(path)
     assert same == about
-    assert {value.dtype for key, value in shipped.items() if full[key].dim() > 1} == {torch.float16}
-    assert all(
-        torch.equal(value, full[key]) for key, value in shipped.items() if full[key].dim() < 2
-    )
-    assert all(
-        (value.float() - full[key]).abs().max() < 1e-3
-        for key, value in shipped.items()
-        if full[key].dim() > 1
-    )
+    assert shipped.keys() == full.keys() and max(value.dim() for value in full.values()) > 1
+    for key, value in shipped.items():
+        if full[key].dim() > 1:
+            assert value.dtype == torch.float16
+            assert (value.float() - full[key]).abs().max() < 1e-3
+        else:
+            assert torch.equal(value, full[key])
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "another"))
     again = Study(run, "train")
     again.store.reference = tmp_path / "reference"
@@ -45,21 +43,15 @@ def test_every_model_of_a_run_can_be_prepared_and_resumed(root, monkeypatch, tmp
 
 
 def test_a_stopped_training_goes_on_from_what_was_shipped(monkeypatch, tmp_path, root):
-    """State beyond one file's limit is shipped in parts, resumed from them, and removed when the model is done."""
+    """A state beyond one file's limit is shipped in parts, resumed, and removed when it is done."""
     run = params.load(root / "params" / "digits.yaml", {"epochs": 2, "n_train": 200})
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "first"))
     first = Study(run, "train")
     first.store.reference = tmp_path / "reference"
-    expected = training.train(
-        weights.recipe(run, "erm"),
-        first.splits,
-        tmp_path / "none",
-        epsilon=run.epsilon,
-        precision="fp32",
-        chunk=50,
-        report=lambda entry: None,
-    )[0]
-    trainer = training.Trainer(weights.recipe(run, "erm"), first.splits, "fp32")
+    settings, options = recipe(run, "erm"), {"epsilon": run.epsilon, "precision": "fp32"}
+    options |= {"chunk": 50, "report": lambda entry: None}
+    expected = training.train(settings, first.splits, tmp_path / "none", **options)[0]
+    trainer = training.Trainer(settings, first.splits, "fp32")
     order = trainer.order()
     trainer.one_step(order)
     trainer.save(first.models.state_path("erm"))
@@ -71,16 +63,17 @@ def test_a_stopped_training_goes_on_from_what_was_shipped(monkeypatch, tmp_path,
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "second"))
     second, steps, one_step = Study(run, "train"), [], training.Trainer.one_step
     second.store.reference = tmp_path / "reference"
-    monkeypatch.setattr(
-        training.Trainer,
-        "one_step",
-        lambda trainer, order: (steps.append(trainer.step), one_step(trainer, order)),
-    )
+
+    def counted(trainer: training.Trainer, order) -> None:
+        steps.append(trainer.step)
+        one_step(trainer, order)
+
+    monkeypatch.setattr(training.Trainer, "one_step", counted)
     second.models.estimate = lambda name: 0
     second.require("erm")
     assert steps[0] == 1 and len(steps) == 2 * trainer.steps_per_epoch - 1
-    weights, _ = files.read_tensors(second.store.find_checkpoint("erm", weights.recipe(run, "erm")))
-    assert all(torch.equal(weights[key].float(), expected[key].float()) for key in expected)
+    found, _ = files.read_tensors(second.models.find("erm"))
+    assert all(torch.equal(found[key].float(), expected[key].float()) for key in expected)
     train.ship(second, "erm", second.store.reference)
     train.ship_state(second, "erm", second.store.reference)
     assert list((tmp_path / "reference" / "state").iterdir()) == []
@@ -93,3 +86,25 @@ def test_a_mistaken_parameter_is_named():
     ):
         with pytest.raises(UserError, match=re.escape(words)):
             train.main(["digits", "erm", "-p", "epochs", value])
+
+
+def test_what_has_no_weights_is_not_shipped(root, monkeypatch, tmp_path):
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "run"))
+    study = Study(params.load(root / "params" / "digits.yaml", {"n_train": 200}), "train")
+    with pytest.raises(UserError, match="'digits': erm has no weights: train it first"):
+        train.ship(study, "erm", tmp_path)
+
+
+def test_the_command_notes_its_time_and_ends_in_one_line(root, monkeypatch, tmp_path):
+    """Models that are trained at the same time have profiles of their own."""
+    monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
+    words = ["digits", "erm", "-p", "epochs", "1", "-p", "n_train", "200"]
+    train.main([*words, "-p", "max_hours", "1"])
+    profile = tmp_path / "digits" / "profile"
+    assert '"cached": false' in (profile / "train_erm.json").read_text()
+    assert float((profile / "train_erm.seconds").read_text()) > 0
+    command = [sys.executable, "-m", "milib.study.train", "digits", "erm", "-p", "epohcs", "1"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    line = "UserError: run 'digits': unknown key 'epohcs'; nearest valid key: 'epochs'\n"
+    assert done.stderr == line

@@ -51,32 +51,22 @@ def test_recipe_changes_with_what_decides_the_weights_and_with_nothing_else(run,
         "epsilon": 0.05,
         "train_steps": 4,
     }
-    expected = dict.fromkeys(("seed", "epochs", "n_train", "batch_size"), True) | {
-        "lr": name != "interpolated_at"
-    }
-    expected |= {
-        "lr_interpolated": name == "interpolated_at",
-        "alpha": mixes and name != "matched_mixup",
-    }
+    interpolated = name == "interpolated_at"
+    expected = dict.fromkeys(("seed", "epochs", "n_train", "batch_size"), True)
+    expected |= {"lr": not interpolated, "lr_interpolated": interpolated}
+    expected |= {"alpha": mixes and name != "matched_mixup"}
     expected |= {"epsilon": adversarial, "train_steps": adversarial}
-    assert {
-        key: recipe_of(name, **{key: value}) != base for key, value in changes.items()
-    } == expected
-    assert len({files.digest(recipe_of(other)) for other in training.MODELS}) == len(
-        training.MODELS
-    )
+    found = {key: recipe_of(name, **{key: value}) != base for key, value in changes.items()}
+    assert found == expected
+    fingerprints = {files.digest(recipe_of(other)) for other in training.MODELS}
+    assert len(fingerprints) == len(training.MODELS)
 
 
 def test_epochs_of_adversarial_and_long_trainings(recipe_of):
-    epochs = {
-        name: recipe_of(name, epochs=20, adversarial_share=0.25, interpolated_share=1.6)["epochs"]
-        for name in training.MODELS
-    }
-    assert epochs == dict.fromkeys(training.MODELS, 20) | {
-        "at": 5,
-        "interpolated_at": 8,
-        "long_mixup": 40,
-    }
+    changes = {"epochs": 20, "adversarial_share": 0.25, "interpolated_share": 1.6}
+    epochs = {name: recipe_of(name, **changes)["epochs"] for name in training.MODELS}
+    others = {"at": 5, "interpolated_at": 8, "long_mixup": 40}
+    assert epochs == dict.fromkeys(training.MODELS, 20) | others
 
 
 OVERRIDES = {
@@ -108,23 +98,19 @@ def test_the_same_seed_gives_the_same_records_in_two_processes(root, tmp_path, m
         subprocess.run([sys.executable, "-c", SCRIPT, str(root), json.dumps(OVERRIDES)], check=True)
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / "here"))
     study = Study(params.load(root / "params" / "digits.yaml", OVERRIDES), "test")
-    experiments.score(
-        study,
-        study.params.row("interpolated_at", "mi_ol"),
-        ["clean", "untargeted_pgd10", "targeted_pgd12"],
-    )
-    records = [
-        {
-            path.name: json.loads(path.read_text())
-            for path in (tmp_path / side / "repeat" / "records").glob("*.json")
-        }
-        for side in ("here", "other")
-    ]
-    assert len(records[0]) == 1
-    assert records[0].keys() == records[1].keys()
-    for name, record in records[0].items():
-        assert record["result"] == records[1][name]["result"]
-        assert record["identity"]["weights"] == records[1][name]["identity"]["weights"]
+    row = study.params.row("interpolated_at", "mi_ol")
+    experiments.score(study, row, ["clean", "untargeted_pgd10", "targeted_pgd12"])
+
+    def records(side: str) -> dict[str, dict]:
+        paths = (tmp_path / side / "repeat" / "records").glob("*.json")
+        return {path.name: json.loads(path.read_text()) for path in paths}
+
+    here, other = records("here"), records("other")
+    assert len(here) == 1
+    assert here.keys() == other.keys()
+    for name, record in here.items():
+        assert record["result"] == other[name]["result"]
+        assert record["identity"]["weights"] == other[name]["identity"]["weights"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +119,10 @@ def test_the_same_seed_gives_the_same_records_in_two_processes(root, tmp_path, m
 def test_the_estimate_is_of_whole_batches_where_they_are_quick(
     monkeypatch, splits, fixed, expected
 ):
-    """A step costs `fixed` seconds and a millisecond an image; 1,024 training images, batches of 128, two epochs."""
+    """A step costs `fixed` seconds and a millisecond an image.
+
+    There are 1,024 training images, batches of 128 and two epochs.
+    """
     now = [0.0]
 
     class Timed:
@@ -149,9 +138,8 @@ def test_the_estimate_is_of_whole_batches_where_they_are_quick(
 
     monkeypatch.setattr(training, "Trainer", Timed)
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
-    assert weights.estimate_seconds(
-        {"batch_size": 128, "epochs": 2}, splits, "fp32"
-    ) == pytest.approx(expected)
+    found = weights.estimate_seconds({"batch_size": 128, "epochs": 2}, splits, "fp32")
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", training.MODELS)

@@ -204,7 +204,7 @@ def told(name: str, control: str, taken: list[float]) -> None:
 
 
 def move_all(page, name: str, explorer: str) -> None:
-    """Move every slider of a notebook's explorer, there and back; choose targets where it has some."""
+    """Move every slider of an explorer, there and back; choose targets where it has some."""
     show(page, f"{explorer}(")
     for slider in SLIDERS[explorer]:
         handle_of(page, slider).wait_for()
