@@ -5,8 +5,7 @@ from typing import SupportsFloat
 import pandas as pd
 
 from milib import statistics
-from milib.shapes import Values
-from milib.study.rows import correct
+from milib.study.rows import accuracy
 
 
 def rounded(value: SupportsFloat, digits: int = 1) -> float:
@@ -39,15 +38,6 @@ def table_of(lines: list[dict], *keys: str) -> pd.DataFrame:
     """
     frame = pd.DataFrame(lines) if lines else pd.DataFrame(columns=list(keys))
     return frame.set_index(list(keys))
-
-
-def accuracy(record: dict, column: str) -> Values:
-    """Per-image accuracy [n] of a cell of a score record.
-
-    - record: of experiments.score and the like.
-    - column: "clean", "untargeted_pgd10", ...
-    """
-    return correct(record["cells"][column], record["labels"])
 
 
 def measured(record: dict, column: str) -> dict[str, float]:

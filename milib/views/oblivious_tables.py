@@ -15,13 +15,14 @@ from milib.study.rows import (
     NAMES,
     PRIMARY,
     TableRow,
+    accuracy,
     columns,
     correct,
     paper_table,
     parameters,
     row_name,
 )
-from milib.views.frames import accuracy, measured, rounded, table_of, with_interval
+from milib.views.frames import measured, rounded, table_of, with_interval
 
 PAPER_IMAGES = 1000
 """Test images behind each of the paper's values."""

@@ -151,11 +151,17 @@ def styled(frame: pd.DataFrame, name: str) -> Styler:
     if any(groups):
         heads = pd.MultiIndex.from_arrays([groups, list(cells)])
     heads.names = [*heads.names[:-1], frame.index.names[-1]]
-    index = _row_heads(frame)
+    row_heads = index = _row_heads(frame)
+    if not isinstance(index, pd.MultiIndex):  # two rows may have one name: pandas wants them apart
+        index = pd.RangeIndex(len(frame), name=index.name)
     shown = pd.DataFrame(cells, index=index).set_axis(heads, axis=1)
     named = pd.DataFrame(classes, index=index).set_axis(heads, axis=1)
     style = Styler(shown, uuid=name, cell_ids=False).set_td_classes(named)
-    style.format_index(_breaking, axis=0).format_index(html.escape, axis=1)
+    if index is row_heads:
+        style.format_index(_breaking, axis=0)
+    else:
+        style.format_index(lambda place: _breaking(row_heads[place]), axis=0)
+    style.format_index(html.escape, axis=1)
     style.format_index(labels.__getitem__, axis=1, level=heads.nlevels - 1)
     style.hide(axis="index", names=_has_keys(frame))
     style.set_table_styles(_rules(parts))

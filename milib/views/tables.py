@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 
 from milib import files, statistics
-from milib.study.rows import NAMES, PRIMARY, correct, parameters, tradeoff_points
+from milib.study.rows import (
+    NAMES,
+    PRIMARY,
+    accuracy,
+    correct,
+    parameters,
+    tradeoff_points,
+)
 from milib.study.study import Study
 from milib.views import provenance, styling
-from milib.views.frames import accuracy, rounded, table_of, with_interval
+from milib.views.frames import rounded, table_of, with_interval
 from milib.views.oblivious_tables import (
     against_paper,
     alternatives,

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,11 @@ def test_importing_milib_loads_nothing_of_the_studys(root):
 
 
 def test_the_version_is_that_of_pyproject(root):
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    assert milib.__version__ == project["version"]
+    """Which reads it from the package: one source."""
+    content = tomllib.loads((root / "pyproject.toml").read_text())
+    assert "version" in content["project"]["dynamic"]
+    assert content["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "milib.__version__"}
+    assert milib.__version__ == metadata.version("milib")
 
 
 def test_the_public_face_is_what_the_readme_and_the_script_import(root):

@@ -14,7 +14,7 @@ SIGNS = {  # module -> a line whose meaning changes with one sign
     "milib.study.experiments.analysis": ("(1 - ratio)", "(1 + ratio)"),
     "milib.study.claims": ("margin + room", "margin - room"),
     "milib.views.figures": ("0.5", "-0.5"),
-    "milib.views.explorers": ("2 * epsilon", "-2 * epsilon"),
+    "milib.views.input_explorer": ("2 * epsilon", "-2 * epsilon"),
     "milib.report.index": None,
     "milib.bench.costs": None,
 }
@@ -71,7 +71,7 @@ def test_a_sign_changes_what_depends_on_it(fingerprints, monkeypatch, name):
     assert changed - {"records", "claims"} == seeing
     if name.startswith(("milib.report", "milib.bench")):
         assert not changed
-    if name == "milib.views.explorers":
+    if name == "milib.views.input_explorer":
         assert {notebook[:2] for notebook in seeing} == {"03", "05", "06"}
 
 
@@ -90,6 +90,7 @@ def test_records_depend_on_all_that_computes_them_but_what_is_told_here():
         "milib.errors": "raises",
         "milib.files": "keeps files; a changed fingerprint changes every record's name",
         "milib.shapes": "annotations",
+        "milib.objectives": "used in training alone",
         "milib.training": "a record names its weights",
         "milib.cuda_graph": "used in training alone",
         "milib.statistics": "read from records afterwards",
