@@ -1,8 +1,8 @@
-# The order of the study, on one machine or a cluster: a job for each model, a job for each notebook.
+# The order of the study, on one machine or a cluster: a job for a model, a job for a notebook.
 #   snakemake --cores all --config run=digits args="-p seed 1"
 # What is redone is decided by fingerprints (milib/study/jobs.py), not file times
-# (`--rerun-triggers params`). Inside a notebook, milib.study.store recomputes only what depends on a
-# change.
+# (`--rerun-triggers params`). Inside a notebook, milib.study.store recomputes only what depends on
+# a change.
 import shlex
 from pathlib import Path
 

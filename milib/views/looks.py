@@ -66,4 +66,5 @@ def save(figure: Figure, path: Path) -> None:
         for ending in ("png", "svg"):
             temporary = path.with_name(f".{path.name}.{ending}")
             figure.savefig(temporary, format=ending, dpi=200, metadata=metadata[ending])
+            figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
             temporary.replace(path.with_name(f"{path.name}.{ending}"))
