@@ -42,7 +42,8 @@ test-rest: setup
 
 test-all: test test-rest
 
-# milib beside what a user would pick instead: nothing else should run. The peers live in an environment of their own.
+# milib beside what a user would pick instead: nothing else should run. The peers live in an
+# environment of their own.
 bench: .bench/.ready
 	@.bench/bin/python -m milib.bench $(ARGS)
 
@@ -53,9 +54,10 @@ bench: .bench/.ready
 	$$UV pip install -q --python .bench/bin/python --compile-bytecode -c .bench/pins.txt --group bench -e .
 	@touch .bench/.ready
 
-# A step of outputs/reference/c10/LEDGER.md, with the python that is there: `make gpu STEP=5`. Without STEP: the list.
+# A step of outputs/reference/c10/LEDGER.md with the python that is there: `make gpu STEP=5`.
+# Without STEP: the list.
 gpu:
-	@python milib/report/gpu.py $(STEP)
+	@python milib/study/ledger.py $(STEP)
 
 # Execute every notebook from top to bottom under params/digits.yaml and store the outputs.
 notebooks: setup

@@ -15,7 +15,7 @@ import yaml
 
 import milib
 from milib.study import params, paths
-from milib.study import rows as rows_module
+from milib.study.rows import row_name
 
 ROOT = paths.project_root()
 PAGES = (
@@ -63,7 +63,7 @@ def test_every_row_of_the_paper_is_in_the_run(run):
     settings = params.load(ROOT / "params" / f"{run}.yaml")
     with open(ROOT / "params" / "paper" / f"{settings.paper_table}.csv", newline="") as file:
         printed = [row["method"] for row in csv.DictReader(file)]
-    assert set(printed) <= {rows_module.row_name(row) for row in settings.rows}
+    assert set(printed) <= {row_name(row) for row in settings.rows}
 
 
 def test_the_citation_names_this_version():

@@ -10,20 +10,20 @@ from milib.errors import UserError
 from milib.study import params, paths, weights
 from milib.study.study import Study
 
-MODEL = "interpolated_at"
+MODEL, POINTS = "interpolated_at", 300
+"""The model that is attacked, and on how many test images."""
 
 
-def agreement(sizes: Sizes, points: int = 300) -> dict[str, dict]:
+def agreement(sizes: Sizes) -> dict[str, dict]:
     """Predictions and robust accuracy on every attack's PGD-10 examples, for each run, or why not.
 
     - sizes: threads and device.
-    - points: test images, default 300.
 
     Attacked are the interpolated-AT models whose weights are there; that of digits is trained.
     """
     found = {}
     for name in ("digits", "c10_compact", "c10"):
-        overrides = {"device": sizes.device, "n_test": points, "threads": sizes.threads}
+        overrides = {"device": sizes.device, "n_test": POINTS, "threads": sizes.threads}
         run = params.load(paths.project_root() / "params" / f"{name}.yaml", overrides)
         here = Study(run, "bench")
         shipped = here.store.find_checkpoint(MODEL, weights.recipe(run, MODEL))

@@ -127,7 +127,10 @@ class Setting:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done what it was given.
+
+    - device: a CPU is never waited for.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

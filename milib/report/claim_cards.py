@@ -25,7 +25,10 @@ def strip(entry: dict, margin: object) -> dict[str, float]:
 
 
 def has_interval(entry: dict) -> bool:
-    """Whether a comparison has both ends of its interval."""
+    """Whether a comparison has both ends of its interval.
+
+    - entry: of a claims record.
+    """
     return entry.get("low") is not None and entry.get("high") is not None
 
 
@@ -74,8 +77,13 @@ def claim_card(claim: dict, rehearsal: bool) -> dict:
 
 
 def tally(groups: list[dict]) -> str:
-    """The verdicts counted: "1 hold, 0 fail, 1 undecided"."""
-    counts = Counter(claim["verdict"] for group in groups for claim in group["claims"])
+    """The verdicts counted: "1 hold, 0 fail, 1 undecided".
+
+    - groups: of `claim_groups`.
+    """
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts.update(claim["verdict"] for claim in group["claims"])
     told = []
     for verdict, word in claims.VERDICTS.items():
         if counts[verdict] or verdict != "not measured":

@@ -28,12 +28,16 @@ def named_records(profile: dict[str, dict]) -> set[str]:
 
     - profile: notebook -> its "entries", as in run.json.
     """
-    entries = [entry for each in profile.values() for entry in each["entries"]]
-    return {entry["name"] for entry in entries if entry["kind"] == "record"}
+    found: set[str] = set()
+    for timing in profile.values():
+        found |= {entry["name"] for entry in timing["entries"] if entry["kind"] == "record"}
+    return found
 
 
 def kept_records(run: RunFolder) -> dict[str, dict]:
     """The records that the notebooks' last runs read, by file name.
+
+    - run: the live run.
 
     Raises UserError where one is missing or damaged.
     """
@@ -70,7 +74,10 @@ def tidy(path: Path) -> bytes:
 
 
 def timed(run: RunFolder) -> dict[str, dict]:
-    """A live run's profile; where papermill ran without make, with the seconds that it noted."""
+    """A live run's profile; where papermill ran without make, with the seconds that it noted.
+
+    - run: the live run.
+    """
     profile = {}
     for name, found in run.notes()["profile"].items():
         notebook = read_json(run.path / "notebooks" / f"{name}.ipynb") or {}

@@ -27,13 +27,19 @@ SCALES = {
 
 
 def runs(reference: Path) -> list[RunFolder]:
-    """The curated runs on CIFAR that hold claims, in the order of SCALES."""
+    """The curated runs on CIFAR that hold claims, in the order of SCALES.
+
+    - reference: the folder of the curated runs.
+    """
     folders = (RunFolder(reference / name) for name in SCALES)
     return [run for run in folders if verdicts.judged(run)]
 
 
 def tested(run: RunFolder) -> tuple[int, str]:
-    """How many claims a run could test, and "1 holds, 2 fail"."""
+    """How many claims a run could test, and "1 holds, 2 fail".
+
+    - run: the run's folder.
+    """
     found = [claim for claim in verdicts.judged(run).values() if claim["comparisons"]]
     counts = Counter(claim["verdict"] for claim in found)
     told = []
@@ -44,7 +50,10 @@ def tested(run: RunFolder) -> tuple[int, str]:
 
 
 def by_verdict(run: RunFolder) -> dict[str, list[tuple[dict, list[str]]]]:
-    """Verdict -> the claims that have it, each with the comparisons that decide it."""
+    """Verdict -> the claims that have it, each with the comparisons that decide it.
+
+    - run: the run's folder.
+    """
     clean = {row["row"]: float(row["clean"]) for row in run.table("oblivious")}
     judged = verdicts.judged(run).values()
     found: dict[str, list] = {}
@@ -57,7 +66,10 @@ def by_verdict(run: RunFolder) -> dict[str, list[tuple[dict, list[str]]]]:
 
 
 def overview(folders: list[RunFolder]) -> list[tuple[dict, list[str]]]:
-    """Every claim that some run measured, with a cell for each run."""
+    """Every claim that some run measured, with a cell for each run.
+
+    - folders: the runs, a column each.
+    """
     judged = {run: verdicts.judged(run) for run in folders}
     found = []
     for claim in claims_table():
@@ -68,7 +80,10 @@ def overview(folders: list[RunFolder]) -> list[tuple[dict, list[str]]]:
 
 
 def described(run: RunFolder) -> dict:
-    """The values of a run, under the names that the templates use."""
+    """The values of a run, under the names that the templates use.
+
+    - run: the run's folder.
+    """
     return {
         "name": run.name,
         "title": SCALES[run.name],
@@ -92,7 +107,10 @@ def described(run: RunFolder) -> dict:
 
 
 def answer(folders: list[RunFolder]) -> dict:
-    """The values of the five sentences; empty where a run that they speak of is missing."""
+    """The values of the five sentences; empty where a run that they speak of is missing.
+
+    - folders: the runs.
+    """
     named = {run.name: run for run in folders}
     if not {"c10", "c10_compact"} <= set(named):
         return {}
@@ -122,12 +140,18 @@ def answer(folders: list[RunFolder]) -> dict:
 
 
 def first(cell: str) -> float:
-    """The value of a cell such as "90.4 [88.4, 92.1]"."""
+    """The value of a cell such as "90.4 [88.4, 92.1]".
+
+    - cell: its text.
+    """
     return float(cell.split(maxsplit=1)[0])
 
 
 def span(values: list[float]) -> str:
-    """From the least to the most: "2.3 to 20.3"."""
+    """From the least to the most: "2.3 to 20.3".
+
+    - values: in points.
+    """
     return f"{min(values):.1f} to {max(values):.1f}"
 
 

@@ -74,7 +74,10 @@ def _as_unicode(found: re.Match) -> str:
 
 
 def prose(text: object) -> Markup:
-    """A caption as HTML: escaped, with $equations$ and `code`. The templates' filter `prose`."""
+    """A caption as HTML: escaped, with $equations$ and `code`. The templates' filter `prose`.
+
+    - text: plain text; what is no string is written by `str`.
+    """
     found = []
     for part in re.split(r"(\$[^$]+\$|`[^`]+`)", str(text)):
         if len(part) > 2 and part.startswith("$"):

@@ -42,6 +42,7 @@ class Origin:
 def origin(run: RunFolder, about: dict) -> Origin:
     """What made something, from the note that was left beside it.
 
+    - run: the run's folder.
     - about: as `RunFolder.about` returns it.
     """
     names, records = about.get("records", []), run.records()
@@ -55,25 +56,33 @@ def origin(run: RunFolder, about: dict) -> Origin:
 def link(folder: Path, path: str, text: str = "") -> Markup:
     """A link to a file of the run; the text alone where there is no such file.
 
+    - folder: the run's folder.
     - path: relative to the run's folder.
     - text: by default the file's name.
     """
-    text = text or Path(path).name
+    shown = text or Path(path).name
     if not (folder / path).is_file():
-        return Markup.escape(text)
-    return Markup('<a href="{}">{}</a>').format(quote(path), text)
+        return Markup.escape(shown)
+    return Markup('<a href="{}">{}</a>').format(quote(path), shown)
 
 
 def used_records(run: RunFolder) -> set[str]:
-    """The records that the notebooks' last runs read; all of them where no profile tells."""
-    read = {entry["name"] for timing in run.profile().values() for entry in timing.entries}
+    """The records that the notebooks' last runs read; all of them where no profile tells.
+
+    - run: the run's folder.
+    """
+    read: set[str] = set()
+    for timing in run.profile().values():
+        read |= {entry["name"] for entry in timing.entries}
     return read & set(run.records()) or set(run.records())
 
 
 def exhibit(run: RunFolder, kind: str, name: str) -> dict:
     """A figure or table: what is shown, its caption, its files, and the note beside it.
 
+    - run: the run's folder.
     - kind: "figures" or "tables".
+    - name: of its files.
     """
     about = run.about(kind, name)
     endings = ("png", "svg", "csv")
@@ -110,6 +119,8 @@ def _table(path: Path, name: str) -> Markup:
 def settings(run: RunFolder) -> list[str]:
     """What the notebooks measured on and with, in words; where they differ, each.
 
+    - run: the run's folder.
+
     Parameters that this version does not know say nothing.
     """
     found = []
@@ -134,11 +145,14 @@ def _told(run: params.Params, notebooks: list[str]) -> str:
 def facts(run: RunFolder, used: set[str]) -> dict[str, list[str]]:
     """What the run is, as its records tell: settings, machine, versions, commits, dates, times.
 
+    - run: the run's folder.
     - used: the records that count.
     """
     records = [record for name, record in run.records().items() if name in used]
     made = [record["made"] for record in records]
-    versions = {f"{name} {v}" for entry in made for name, v in entry["versions"].items()}
+    versions: set[str] = set()
+    for entry in made:
+        versions |= {f"{name} {version}" for name, version in entry["versions"].items()}
     whens = sorted({entry["when"] for entry in made})
     walls = [wall for wall, _ in run.profile().values() if wall is not None]
     found = {
@@ -154,13 +168,22 @@ def facts(run: RunFolder, used: set[str]) -> dict[str, list[str]]:
 
 
 def data_sets(run: RunFolder, used: set[str]) -> list[str]:
-    """The data sets of the records that count; the run's name where none tells."""
+    """The data sets of the records that count; the run's name where none tells.
+
+    - run: the run's folder.
+    - used: the records that count.
+    """
     named = {run.records()[name]["identity"].get("data") for name in used}
     return sorted(named & set(SOURCES)) or [run.name]
 
 
 def costs(run: RunFolder, used: set[str], logs: list[dict]) -> list[dict]:
-    """The slowest records and trainings: seconds, file, and where they were made."""
+    """The slowest records and trainings: seconds, file, and where they were made.
+
+    - run: the run's folder.
+    - used: the records that count.
+    - logs: of `training_logs`.
+    """
     found = [
         {"seconds": record["seconds"], "record": name, "log": "", "where": record["notebook"]}
         for name, record in run.records().items()
@@ -173,7 +196,10 @@ def costs(run: RunFolder, used: set[str], logs: list[dict]) -> list[dict]:
 
 
 def training_logs(run: RunFolder) -> list[dict]:
-    """File, model, epochs and seconds of each training."""
+    """File, model, epochs and seconds of each training.
+
+    - run: the run's folder.
+    """
     return [
         {
             "file": log.file,
@@ -186,7 +212,10 @@ def training_logs(run: RunFolder) -> list[dict]:
 
 
 def timings(run: RunFolder) -> list[dict]:
-    """Of each notebook the wall seconds, what it computed, and how much came from the cache."""
+    """Of each notebook the wall seconds, what it computed, and how much came from the cache.
+
+    - run: the run's folder.
+    """
     found = []
     for name, (wall, entries) in run.profile().items():
         computed, cached = summary(latest(entries).values())
@@ -195,7 +224,10 @@ def timings(run: RunFolder) -> list[dict]:
 
 
 def pages(run: RunFolder) -> list[dict]:
-    """Writes each notebook's page; returns their names, titles, and whether they failed."""
+    """Writes each notebook's page; returns their names, titles, and whether they failed.
+
+    - run: the run's folder.
+    """
     found = []
     for path in sorted(run.path.glob("notebooks/*.ipynb")):
         notebook_page.notebook_html(path, path.with_suffix(".html"), home="../index.html")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from milib import statistics
+from milib.attacks import ADAPTIVE
 from milib.report import verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
@@ -10,6 +11,7 @@ from milib.study.claims import Comparison
 from milib.study.params import Params
 from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
 from milib.views import provenance
+from milib.views.styling import WORDS
 
 AGAINST_BASELINES = {
     "mi_ol_beats_baselines_on_mixup": "Mixup + MI-OL",
@@ -17,12 +19,14 @@ AGAINST_BASELINES = {
     "mi_ol_beats_baselines_on_interpolated_at": "Interpolated AT + MI-OL",
 }
 """The claims that compare a row with each baseline, and the row."""
-ADAPTIVE = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "as published"}
-"""The adaptive attacks of 07 and their names."""
 
 
 def measured(row: dict[str, str], column: str) -> str:
-    """A cell of a table with its interval: "90.4 [88.4, 92.1]"; empty where the row has none."""
+    """A cell of a table with its interval: "90.4 [88.4, 92.1]"; empty where the row has none.
+
+    - row: of a table, column -> cell.
+    - column: the value's.
+    """
     if not row.get(column):
         return ""
     text = f"{float(row[column]):.1f}"
@@ -73,7 +77,10 @@ class Defended:
 
 
 def defended(run: RunFolder) -> list[Defended]:
-    """The models of a run that have an MI-OL row in 04's table."""
+    """The models of a run that have an MI-OL row in 04's table.
+
+    - run: the run's folder.
+    """
     rows = {row["row"]: row for row in run.table("oblivious")}
     gains = {row["row"]: row for row in run.table("paired")}
     found = []
@@ -117,7 +124,11 @@ def signed(row: dict[str, str], column: str, turned: bool = False) -> str:
 
 
 def adaptive(run: RunFolder, model: str) -> list[Attack]:
-    """The attacks of 07 on a model's MI-OL row, each with the most samples."""
+    """The attacks of 07 on a model's MI-OL row, each with the most samples.
+
+    - run: the run's folder.
+    - model: its name in tables.
+    """
     found = []
     for row in run.table("stronger"):
         if row["model"] == model:
@@ -126,19 +137,25 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
     table = run.table("adaptive")
     if table:
         last, bare = table[-1], measured(table[0], f"{model}, none")
-        for loss, name in ADAPTIVE.items():
-            if left := measured(last, f"{model}, {loss}"):
-                found.append(Attack(f"{name}, {last['adaptive samples']} samples", left, bare))
+        for variant in ADAPTIVE:
+            if left := measured(last, f"{model}, {variant}"):
+                name = f"{WORDS[variant]}, {last['adaptive samples']} samples"
+                found.append(Attack(name, left, bare))
     return found
 
 
 def adaptive_images(run: RunFolder) -> int:
-    """On how many test images 07 attacks; 0 without 07."""
+    """On how many test images 07 attacks; 0 without 07.
+
+    - run: the run's folder.
+    """
     return max((int(row["test images"]) for row in run.table("stronger")), default=0)
 
 
 def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:
     """Of each MI row, its difference from each baseline under PGD-10, in points, as claims have it.
+
+    - run: the run's folder.
 
     Returns the row and a cell for each of BASELINES.
     """
@@ -154,7 +171,10 @@ def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:
 
 
 def detection(run: RunFolder) -> dict[str, dict[str, str]]:
-    """Model -> detector -> AUC over all images, of 05."""
+    """Model -> detector -> AUC over all images, of 05.
+
+    - run: the run's folder.
+    """
     found: dict[str, dict[str, str]] = {}
     for row in run.table("detection"):
         found.setdefault(row["model"], {})[row["detector"]] = f"{float(row['AUC, all']):.3f}"
@@ -162,7 +182,10 @@ def detection(run: RunFolder) -> dict[str, dict[str, str]]:
 
 
 def on_trainings(run: RunFolder) -> list[tuple[str, str, str]]:
-    """Claims on bare models: what is compared, on the claim's images, and on the many of 04."""
+    """Claims on bare models: what is compared, on the claim's images, and on the many of 04.
+
+    - run: the run's folder.
+    """
     found = []
     for claim in verdicts.judged(run).values():
         count, more = verdicts.on_more_images(run, claim)
@@ -175,12 +198,18 @@ def on_trainings(run: RunFolder) -> list[tuple[str, str, str]]:
 
 
 def settings_of(run: RunFolder) -> Params:
-    """The parameter file of a run, as it stands."""
+    """The parameter file of a run, as it stands.
+
+    - run: the run's folder, which has the file's name.
+    """
     return params.load(paths.project_root() / "params" / f"{run.name}.yaml")
 
 
 def draws_and_precision(run: RunFolder) -> list[str]:
-    """On how many draw sets 04's rows are, and their precision where that is not fp32."""
+    """On how many draw sets 04's rows are, and their precision where that is not fp32.
+
+    - run: the run's folder.
+    """
     found = [record["identity"] for record in verdicts.records(run, "score")]
     sets = max((identity.get("sets", 1) for identity in found), default=1)
     told = [f"Rows with draws are means over {sets} sets of them."] if sets > 1 else []
@@ -194,18 +223,27 @@ def draws_and_precision(run: RunFolder) -> list[str]:
 
 
 def recipes(run: RunFolder) -> dict[str, dict]:
-    """The recipes of a run's models by name, from the training logs."""
+    """The recipes of a run's models by name, from the training logs.
+
+    - run: the run's folder.
+    """
     return {log.recipe["name"]: log.recipe for log in run.logs()}
 
 
 def trained(run: RunFolder) -> str:
-    """What the run's models had of training, beside the paper's; empty where no log tells."""
+    """What the run's models had of training, beside the paper's; empty where no log tells.
+
+    - run: the run's folder.
+    """
     found = recipes(run)
     return provenance.models_note(found, settings_of(run).paper_table) if found else ""
 
 
 def unequal_training(run: RunFolder) -> list[str]:
-    """What besides mixing sets AT and interpolated AT apart: "epochs (28, 42)"."""
+    """What besides mixing sets AT and interpolated AT apart: "epochs (28, 42)".
+
+    - run: the run's folder.
+    """
     found = recipes(run)
     if not {"at", "interpolated_at"} <= set(found):
         return []
@@ -215,16 +253,22 @@ def unequal_training(run: RunFolder) -> list[str]:
 
 
 def residuals(run: RunFolder) -> list[str]:
-    """The rows of 04 more than a point off their target clean accuracy: "Mixup + A -2.2"."""
+    """The rows of 04 more than a point off their target clean accuracy: "Mixup + A -2.2".
+
+    - run: the run's folder.
+    """
     found = []
     for row in run.table("parameters"):
-        if row["residual"] not in ("", "given") and abs(float(row["residual"])) > 1:
+        if row["residual"] and abs(float(row["residual"])) > 1:
             found.append(f"{row['row']} {float(row['residual']):+.1f}")
     return found
 
 
 def table3(run: RunFolder) -> list[str]:
-    """On CIFAR-100 what the paper prints under PGD-10, as the claims' sources name Table 2."""
+    """On CIFAR-100 what the paper prints under PGD-10, as the claims' sources name Table 2.
+
+    - run: the run's folder.
+    """
     settings = settings_of(run)
     if settings.paper_table != "table3_cifar100":
         return []
@@ -232,7 +276,10 @@ def table3(run: RunFolder) -> list[str]:
 
 
 def choices(run: RunFolder) -> list[dict[str, str]]:
-    """The protocol choices of 04 whose difference is not zero: choice, row, column, difference."""
+    """The protocol choices of 04 whose difference is not zero: choice, row, column, difference.
+
+    - run: the run's folder.
+    """
     found = []
     for row in run.table("otherwise"):
         name = "difference, points"
@@ -246,6 +293,8 @@ def choices(run: RunFolder) -> list[dict[str, str]]:
 
 def as_published(run: RunFolder) -> dict[str, str]:
     """Rows of the paper's own net whose prediction is attacked, as in the authors' code.
+
+    - run: the run's folder.
 
     Returns row -> here minus the paper in points, under untargeted PGD-10.
     """

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milib.errors import UserError
-from milib.files import digest
 from milib.study.notebook import INJECTED, MARK, assignments
-from milib.study.store import read_json, read_record
+from milib.study.store import intact, read_json, read_record
 
 PACKED = "records.jsonl.xz"
 """The records of a curated run: one line of JSON each, by file name. `xzcat` shows them."""
@@ -40,13 +39,12 @@ class Log(NamedTuple):
 
 
 class RunFolder:
-    """A run that is read, live or curated, and never written."""
+    """A run that is read, live or curated, and never written.
+
+    - path: the run's folder; what it lacks counts as empty.
+    """
 
     def __init__(self, path: Path):
-        """Nothing is read yet.
-
-        - path: the run's folder; what it lacks counts as empty.
-        """
         self.path = Path(path)
         self.name = self.path.name
         self.curated = (self.path / NOTES).exists()
@@ -129,9 +127,9 @@ class RunFolder:
         return self._in_order("figures", ("png", "svg"))
 
     def _in_order(self, kind: str, endings: tuple[str, ...]) -> list[str]:
-        names = {
-            path.stem for ending in endings for path in self.path.glob(f"{kind}/[!.]*.{ending}")
-        }
+        names: set[str] = set()
+        for ending in endings:
+            names |= {path.stem for path in self.path.glob(f"{kind}/[!.]*.{ending}")}
 
         def place(name: str) -> tuple[str, int, str]:
             """A notebook reads more and more records, so their number tells what came first."""
@@ -152,19 +150,12 @@ class RunFolder:
         """What each notebook took when it last ran, by the notebook's name."""
         return {name: Timing(**found) for name, found in self.notes()["profile"].items()}
 
-    def parameters(self, notebook: str = "") -> dict | None:
-        """The parameters that the run's notebooks ran with, injected ones included.
+    def parameters(self, notebook: str) -> dict | None:
+        """The parameters that a notebook ran with, injected ones included; None where none tells.
 
-        - notebook: whose; by default those of the first notebook that tells.
-
-        Returns None where none tells.
+        - notebook: its name.
         """
-        found = self.notes()["parameters"]
-        return found.get(notebook or min(found, default=""))
-
-    def checkpoints(self) -> list[str]:
-        """The file names of the weights."""
-        return sorted(path.name for path in self.path.glob("checkpoints/*.safetensors"))
+        return self.notes()["parameters"].get(notebook)
 
     def logs(self) -> list[Log]:
         """The training logs, by file name. Raises UserError where one is damaged."""
@@ -202,7 +193,7 @@ def unpack(path: Path) -> dict[str, dict]:
         for line in lines:
             content = json.loads(line)
             name = content.pop("file")
-            if content["checksum"] != digest(content["result"]):
+            if not intact(content):
                 raise ValueError(name)
             found[name] = content
     except (lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError):

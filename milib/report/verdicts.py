@@ -14,13 +14,20 @@ COLUMNS = {PRIMARY: "under untargeted PGD-10"}
 
 
 def records(run: RunFolder, name: str) -> list[dict]:
-    """The records of a run whose file names begin with `name` and a hyphen, by file name."""
+    """The records of a run whose file names begin with `name` and a hyphen, by file name.
+
+    - run: the run's folder.
+    - name: as in `Store.record`.
+    """
     found = run.records()
     return [found[file] for file in sorted(found) if file.startswith(f"{name}-")]
 
 
 def judged(run: RunFolder) -> dict[str, dict]:
-    """The claims of a run by id, with words, comparisons and verdicts."""
+    """The claims of a run by id, with words, comparisons and verdicts.
+
+    - run: the run's folder.
+    """
     found = {}
     for record in records(run, "claims"):
         found |= {claim["id"]: claim for claim in in_words(record["result"]["claims"])}
@@ -28,12 +35,19 @@ def judged(run: RunFolder) -> dict[str, dict]:
 
 
 def compared(claim: dict) -> list[Comparison]:
-    """The comparisons of a judged claim."""
+    """The comparisons of a judged claim.
+
+    - claim: from `judged`.
+    """
     return [Comparison(**entry) for entry in claim["comparisons"]]
 
 
 def difference(entry: Comparison, in_points: bool = True) -> str:
-    """A comparison's value and interval: "+0.4 [+0.2, +0.5]" in points, else with three digits."""
+    """A comparison's value and interval: "+0.4 [+0.2, +0.5]" in points, else with three digits.
+
+    - entry: the comparison.
+    - in_points: whether it is of accuracies (default).
+    """
     scale, digits = (100, 1) if in_points else (1, 3)
     values = (scale * value for value in (entry.mean, entry.low, entry.high))
     mean, low, high = (f"{value:+.{digits}f}" for value in values)
@@ -59,6 +73,8 @@ def line(entry: Comparison, clean: dict[str, float], in_points: bool = True) -> 
 def weakest(comparisons: list[Comparison]) -> str:
     """Of many comparisons the one whose interval reaches lowest, and how many there are.
 
+    - comparisons: at least one.
+
     A comparison of -1 marks a setting that no MI setting is as clean as; these are counted apart.
     """
     measured = [entry for entry in comparisons if entry.high > -1] or comparisons
@@ -70,6 +86,9 @@ def weakest(comparisons: list[Comparison]) -> str:
 
 def on_more_images(run: RunFolder, claim: dict) -> tuple[int, list[Comparison]]:
     """A claim on bare models alone, on the many images on which 04 measures these.
+
+    - run: the run's folder.
+    - claim: from `judged`.
 
     Returns their number and the comparisons; 0 and none for other claims.
     """
@@ -86,7 +105,11 @@ def on_more_images(run: RunFolder, claim: dict) -> tuple[int, list[Comparison]]:
 
 
 def more_images(run: RunFolder, claim: dict) -> list[str]:
-    """What more images say of bare models, and the verdict that the claim's rule would give."""
+    """What more images say of bare models, and the verdict that the claim's rule would give.
+
+    - run: the run's folder.
+    - claim: from `judged`.
+    """
     count, found = on_more_images(run, claim)
     if not found:
         return []
@@ -97,7 +120,11 @@ def more_images(run: RunFolder, claim: dict) -> list[str]:
 
 
 def gains(run: RunFolder, claim: dict) -> list[str]:
-    """The ratio and clean accuracy behind a claim on gains, and the gains at one ratio."""
+    """The ratio and clean accuracy behind a claim on gains, and the gains at one ratio.
+
+    - run: the run's folder.
+    - claim: from `judged`.
+    """
     if claim["statistic"] != "gains_more" or not claim["comparisons"]:
         return []
     clean = {row["row"]: f"{float(row['clean']):.1f}" for row in run.table("oblivious")}
@@ -130,7 +157,12 @@ def _gains_at_one_ratio(run: RunFolder, pair: list[str]) -> list[str]:
 
 
 def scored(run: RunFolder, model: str, defense: str) -> dict[str, dict]:
-    """A model's scores under a defense as the study's protocol has them, by ratio."""
+    """A model's scores under a defense as the study's protocol has them, by ratio.
+
+    - run: the run's folder.
+    - model: its name.
+    - defense: a name of `defenses.DEFENSES`.
+    """
     found = {}
     for record in records(run, f"score-{model}-{defense}"):
         identity = record["identity"]
@@ -142,6 +174,9 @@ def scored(run: RunFolder, model: str, defense: str) -> dict[str, dict]:
 
 def cell(run: RunFolder, claim: dict | None) -> str:
     """A claim's verdict in a table, empty where nothing was measured.
+
+    - run: the run's folder.
+    - claim: from `judged`; None where the run has not judged it.
 
     Brackets count the comparisons where not all of them hold, and give another verdict that more
     images would lead to.
@@ -162,6 +197,8 @@ def cell(run: RunFolder, claim: dict | None) -> str:
 def told(run: RunFolder, claim: dict, clean: dict[str, float]) -> list[str]:
     """The comparisons that decide a claim, as lines.
 
+    - run: the run's folder.
+    - claim: from `judged`.
     - clean: as `line` takes it.
     """
     entries = compared(claim)

@@ -294,7 +294,10 @@ def judge(study: Study, evidence: dict) -> list[dict]:
 
 
 def by_row(scores: dict[str, dict[str, dict]]) -> dict[tuple[str, str], dict]:
-    """The evidence "scores" from {model: {defense: record}}."""
+    """The evidence "scores" from {model: {defense: record}}.
+
+    - scores: as `experiments.summary_rows` gives them for each model.
+    """
     found = {}
     for model, records in scores.items():
         for defense, record in records.items():
@@ -303,7 +306,10 @@ def by_row(scores: dict[str, dict[str, dict]]) -> dict[tuple[str, str], dict]:
 
 
 def by_table(table: list[TableRow]) -> dict[tuple[str, str], dict]:
-    """The evidence "scores" from a table; the first of rows with one model and defense."""
+    """The evidence "scores" from a table; the first of rows with one model and defense.
+
+    - table: its rows.
+    """
     found = {}
     for row in table:
         found.setdefault((row.settings["model"], row.defense), row.record)

@@ -13,6 +13,8 @@ from milib.study.params import Params
 def resolve_device(run: Params) -> torch.device:
     """The device that a run asks for; for "auto" CUDA where there is one, else the CPU.
 
+    - run: its `device`.
+
     Raises UserError for another word, and where torch sees no CUDA.
     """
     name = run.device
@@ -48,6 +50,9 @@ def resolve_precision(run: Params, device: torch.device) -> str:
 def scoring(run: Params, device: torch.device) -> str:
     """The precision of a record's predictions: "TF32" beside bf16 attacks on CUDA, else "fp32".
 
+    - run: its `precision`.
+    - device: see `resolve_device`.
+
     TF32 is fp32 whose products have mantissas of 10 bits.
     """
     on_cuda = device.type == "cuda"
@@ -67,6 +72,9 @@ def keep_freed_memory() -> None:
 
 def prepare(run: Params, device: torch.device) -> None:
     """Set threads and memory on a CPU; on CUDA the precision of `scoring` and fixed kernels.
+
+    - run: its `threads` and `precision`.
+    - device: see `resolve_device`.
 
     PyTorch cannot fix the kernels of `models.Rectified`: a test on a GPU compares two calls.
     """

@@ -69,7 +69,10 @@ def code_digest(modules: tuple[str, ...] = COMPUTE) -> str:
 
 @functools.cache
 def imported(source: str) -> frozenset[str]:
-    """The modules of milib that Python source imports, at its top or inside functions."""
+    """The modules of milib that Python source imports, at its top or inside functions.
+
+    - source: Python source, with absolute imports.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

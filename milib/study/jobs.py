@@ -1,11 +1,10 @@
 """What the Snakefile runs: a job for each model and each notebook, and when one is run again."""
 
 import json
-from pathlib import Path
 
 from milib.files import digest
 from milib.study import identity
-from milib.study.params import Params
+from milib.study.params import Params, paper_run
 from milib.study.paths import outputs_root, project_root, reference_root
 from milib.study.rules import claims_table
 from milib.study.weights import recipe
@@ -63,5 +62,6 @@ def fingerprint(notebook: str, run: Params) -> str:
     code = "\n".join(text for kind, text in sources if kind == "code")
     seen = sorted(identity.reachable(identity.imported(code)))
     claims = [claim for claim in claims_table() if claim["notebook"] == notebook]
-    paper = Path(project_root(), "params", "paper", f"{run.paper_table}.csv").read_text()
-    return digest([sources, repr(run), identity.code_digest(tuple(seen)), claims, paper])
+    paper = (project_root() / "params" / "paper" / f"{run.paper_table}.csv").read_text()
+    shown = [claims, paper, repr(paper_run(run.paper_table))]
+    return digest([sources, repr(run), identity.code_digest(tuple(seen)), shown])

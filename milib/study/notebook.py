@@ -3,8 +3,6 @@
 import ast
 from collections.abc import Iterable
 
-import pandas as pd
-
 from milib.errors import UserError
 from milib.study.params import Params, build, read_yaml
 from milib.study.paths import project_root
@@ -15,13 +13,6 @@ MARK = "# The run's parameters"
 INJECTED = "# Parameters"
 TABLES = ("rows", "grids")
 """Parameters that are tables: the cell leaves those of params/digits.yaml there, as None."""
-DISPLAY = {
-    "display.max_colwidth": None,
-    "display.max_rows": 200,
-    "display.max_columns": 30,
-    "display.width": 200,
-}
-"""How pandas shows tables in the notebooks: whole."""
 
 
 def parameters_cell() -> str:
@@ -90,6 +81,4 @@ def open_study(notebook: str) -> Study:
 
     Raises UserError as `from_notebook` and `Study` do.
     """
-    for option, value in DISPLAY.items():
-        pd.set_option(option, value)
     return Study(from_notebook(), notebook)

@@ -222,6 +222,8 @@ def _check_grid(run: str, defense: str, values: Any) -> list:
 def read_table(path: Path) -> Any:
     """The content of a YAML file.
 
+    - path: the file.
+
     Raises UserError where it does not exist or is not YAML.
     """
     try:
@@ -234,6 +236,8 @@ def read_table(path: Path) -> Any:
 
 def read_yaml(path: Path) -> dict:
     """A parameter file as a dict, its values unchecked.
+
+    - path: a file of params/.
 
     Raises UserError where it does not exist or does not hold `key: value` lines.
     """
@@ -277,6 +281,15 @@ def build(values: Mapping) -> Params:
             "it must rise from 10, the paper's first column (PGD-10)"
         )
     return Params(**checked)
+
+
+def paper_run(paper_table: str) -> Params:
+    """The run that has the paper's own settings.
+
+    - paper_table: the table of the paper that it makes.
+    """
+    name = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[paper_table]
+    return load(project_root() / "params" / f"{name}.yaml")
 
 
 def load(path: Path, overrides: Mapping | None = None) -> Params:

@@ -27,7 +27,10 @@ Item = TypeVar("Item")
 
 
 def about(seconds: float) -> str:
-    """A duration in words: 'about 40 s', 'about 12 min', 'about 5.5 h'."""
+    """A duration in words: 'about 40 s', 'about 12 min', 'about 5.5 h'.
+
+    - seconds: the duration.
+    """
     if seconds < 90:
         return f"about {math.ceil(seconds)} s"
     if seconds < 5400:
@@ -46,7 +49,10 @@ def watched() -> bool:
 
 
 def live(text: str) -> None:
-    """Print a line that is not stored: the cell's output is cleared when its work is done."""
+    """Print a line that is not stored: the cell's output is cleared when its work is done.
+
+    - text: one line.
+    """
     print(f"{LIVE} {text}", flush=True)
 
 

@@ -52,8 +52,9 @@ def execute(path: Path, folder: Path) -> None:
 
 def main() -> None:
     """All notebooks, or those named: `python -m milib.study.rerun_notebooks 03_theory`."""
-    folder = project_root() / "notebooks"
-    notebooks = [path for name in sys.argv[1:] or ["*"] for path in folder.glob(f"{name}.ipynb")]
+    folder, notebooks = project_root() / "notebooks", []
+    for name in sys.argv[1:] or ["*"]:
+        notebooks += folder.glob(f"{name}.ipynb")
     with tempfile.TemporaryDirectory() as outputs:
         os.environ.setdefault("MILIB_OUTPUTS", outputs)
         with ThreadPoolExecutor(2) as pool:  # who needs a model that the other trains waits for it

@@ -30,7 +30,10 @@ NAMES = {name: kind.title for name, kind in DEFENSES.items()} | {
 
 
 def columns(run: Params) -> list[str]:
-    """The columns of Tables 2 and 3: "clean", then "untargeted_pgd10" and the like."""
+    """The columns of Tables 2 and 3: "clean", then "untargeted_pgd10" and the like.
+
+    - run: its `steps`.
+    """
     found = ["clean"]
     for mode in ("untargeted", "targeted"):
         found += [f"{mode}_pgd{step}" for step in run.steps]
@@ -41,17 +44,26 @@ def columns(run: Params) -> list[str]:
 
 
 def settings_of(row: dict) -> dict:
-    """A row's parameters: what it holds besides model and defense."""
+    """A row's parameters: what it holds besides model and defense.
+
+    - row: as parameter files give it.
+    """
     return {key: value for key, value in row.items() if key not in ("model", "defense")}
 
 
 def parameters(row: dict) -> str:
-    """A row's parameters as text: "sigma 0.2"; "-" where it has none."""
+    """A row's parameters as text: "sigma 0.2"; "-" where it has none.
+
+    - row: as parameter files give it, or its settings alone.
+    """
     return ", ".join(f"{key} {value}" for key, value in settings_of(row).items()) or "-"
 
 
 def row_name(row: dict) -> str:
-    """The paper's name of a row: "Mixup + Gaussian noise". Rows that it lacks are named alike."""
+    """The paper's name of a row: "Mixup + Gaussian noise". Rows that it lacks are named alike.
+
+    - row: as parameter files give it.
+    """
     if row["defense"] == "none":
         return NAMES[row["model"]]
     name = f"{NAMES[row['model']]} + {NAMES[row['defense']]}"
@@ -63,7 +75,10 @@ def row_name(row: dict) -> str:
 
 
 def paper_table(run: Params) -> dict[str, dict[str, str]]:
-    """The paper's table that the run is shown beside: row name -> column -> printed value."""
+    """The paper's table that the run is shown beside: row name -> column -> printed value.
+
+    - run: its `paper_table`.
+    """
     with open(project_root() / "params" / "paper" / f"{run.paper_table}.csv", newline="") as file:
         return {row.pop("method"): row for row in csv.DictReader(file)}
 
@@ -137,18 +152,25 @@ def accuracy(record: dict, column: str) -> Values:
 
 
 def accuracies(record: dict) -> dict[str, float]:
-    """The accuracy in every column of a score record, in [0, 1]."""
+    """The accuracy in every column of a score record, in [0, 1].
+
+    - record: of `experiments.score`.
+    """
     return {column: float(accuracy(record, column).mean()) for column in record["cells"]}
 
 
 def mean_accuracy(record: dict) -> float:
-    """The accuracy of a record with one cell, in [0, 1]."""
+    """The accuracy of a record with one cell, in [0, 1].
+
+    - record: of `experiments.adaptive`.
+    """
     return float(correct(record["cell"], record["labels"]).mean())
 
 
 def detector_scores(record: dict, detector: str) -> tuple[Values, Values]:
     """A detector's scores on all images of a detection record: clean [n], under PGD-10 [n].
 
+    - record: of `experiments.detection`.
     - detector: "mi_pl", "mi_ol" or "confidence". A higher score means adversarial.
     """
     scores = record["scores"]
@@ -156,12 +178,18 @@ def detector_scores(record: dict, detector: str) -> tuple[Values, Values]:
 
 
 def auc_of(record: dict, detector: str) -> float:
-    """The AUC of a detector over all images of a detection record: see `detector_scores`."""
+    """The AUC of a detector over all images of a detection record: see `detector_scores`.
+
+    - record, detector: as in `detector_scores`.
+    """
     return statistics.auc(*detector_scores(record, detector))
 
 
 def by_setting(record: dict) -> list[tuple[Values, Values]]:
-    """Per-image accuracies of each setting of a tradeoff record: clean [n], under PGD-10 [n]."""
+    """Per-image accuracies of each setting of a tradeoff record: clean [n], under PGD-10 [n].
+
+    - record: of `experiments.tradeoff`.
+    """
     labels = record["labels"]
     return [
         (correct(cell["clean"], labels), correct(cell[PRIMARY], labels)) for cell in record["cells"]
@@ -169,12 +197,18 @@ def by_setting(record: dict) -> list[tuple[Values, Values]]:
 
 
 def tradeoff_points(record: dict) -> np.ndarray:
-    """(clean, robust) accuracy in percent of each setting of a tradeoff record, [k, 2]."""
+    """(clean, robust) accuracy in percent of each setting of a tradeoff record, [k, 2].
+
+    - record: of `experiments.tradeoff`.
+    """
     return np.array([[100 * values.mean() for values in both] for both in by_setting(record)])
 
 
 def tradeoff_ends(record: dict) -> np.ndarray:
-    """How far the 95 % intervals of `tradeoff_points` reach, [k, clean and robust, down and up]."""
+    """How far the 95 % intervals of `tradeoff_points` reach, [k, clean and robust, down and up].
+
+    - record: of `experiments.tradeoff`.
+    """
     found = []
     for both in by_setting(record):
         intervals = [100 * np.array(statistics.interval(values)) for values in both]

@@ -83,7 +83,13 @@ class Store:
         self.events: list[dict] = []
 
     def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
-        """One line of the profile: what took how long, what came from the cache."""
+        """One line of the profile: what took how long, what came from the cache.
+
+        - kind: "record", "tensors" or "checkpoint".
+        - name: of the file.
+        - seconds: spent on it.
+        - cached: whether it was there already.
+        """
         event = {"kind": kind, "name": name, "seconds": round(seconds, 2), "cached": cached}
         self.events.append(event)
         path = self.folder / "profile" / f"{self.notebook}.json"
@@ -99,8 +105,8 @@ class Store:
 
         Raises UserError where the file is damaged.
         """
-        identity = json.loads(json.dumps(identity | {"source": code_digest()}))
-        fingerprint = digest(identity)
+        known = json.loads(json.dumps(identity | {"source": code_digest()}))
+        fingerprint = digest(known)
         path = self.folder / "records" / f"{name}-{fingerprint}.json"
         started = time.perf_counter()
         with lock(self.folder / "locks" / path.name):
@@ -110,7 +116,7 @@ class Store:
                 seconds = time.perf_counter() - started
                 content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint}
                 content |= {"checksum": digest(result), "seconds": round(seconds, 3)}
-                content |= {"identity": identity, "made": provenance(self.device)}
+                content |= {"identity": known, "made": provenance(self.device)}
                 write_atomic(path, json.dumps(content | {"result": result}).encode())
         content = read_record(path)
         self.note("record", path.name, time.perf_counter() - started, cached)
@@ -120,6 +126,8 @@ class Store:
         self, name: str, identity: dict, compute: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
         """Like `record`, for tensors on the way to a record, such as adversarial examples.
+
+        - name, identity, compute: as in `record`; `compute` gives tensors by name.
 
         They lie in cache/<name>-<fingerprint>.safetensors.
         """
@@ -149,12 +157,19 @@ class Store:
         return None
 
     def checkpoint_path(self, name: str, recipe: dict) -> Path:
-        """Where this run writes the weights of a recipe."""
+        """Where this run writes the weights of a recipe.
+
+        - name: the model.
+        - recipe: see `weights.recipe`.
+        """
         return self.folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
 
 
 def read_record(path: Path) -> dict:
-    """A record's whole content. Raises UserError where the file is damaged."""
+    """A record's whole content. Raises UserError where the file is damaged.
+
+    - path: the file.
+    """
     with contextlib.suppress(ValueError):
         content = json.loads(path.read_bytes())
         if intact(content):
@@ -163,14 +178,21 @@ def read_record(path: Path) -> dict:
 
 
 def intact(content: object) -> bool:
-    """Whether a record's result is the one that was written."""
+    """Whether a record's result is the one that was written.
+
+    - content: of a record's file.
+    """
     if not isinstance(content, dict) or not {"result", "checksum"} <= content.keys():
         return False
     return content["checksum"] == digest(content["result"])
 
 
 def read_json(path: Path, default=None):
-    """A JSON file; `default` where there is none. Raises UserError where it is damaged."""
+    """A JSON file; `default` where there is none. Raises UserError where it is damaged.
+
+    - path: the file.
+    - default: by default None.
+    """
     try:
         return json.loads(path.read_bytes()) if path.exists() else default
     except ValueError:

@@ -14,7 +14,8 @@ from milib.study.params import Params, build
 from milib.study.paths import data_root, outputs_root, reference_root
 from milib.study.rows import settings_of
 from milib.study.store import Store
-from milib.study.weights import Model, TrainedModels
+from milib.study.weights import Model, TrainedModels, recipe
+from milib.training import MODELS
 
 USES = {
     "attack": ("epsilon", "step_size", "attack_label"),
@@ -68,9 +69,13 @@ class Study:
 
         - changes: parameters that decide neither data nor models, which both studies share.
 
-        Raises UserError for a value that a parameter file may not hold either.
+        Raises UserError for others, and for a value that a parameter file may not hold either.
         """
         changed = build(dataclasses.asdict(self.params) | changes)
+        for name in MODELS:
+            if recipe(changed, name) != recipe(self.params, name):
+                keys = ", ".join(changes)
+                raise UserError(f"{keys}: this would be another {name}: open a study of its own")
         other = Study(changed, self.notebook)
         other.store, other.splits, other.models = self.store, self.splits, self.models
         return other
@@ -120,7 +125,10 @@ class Study:
         self.models.require(*names)
 
     def model(self, name: str) -> Model:
-        """A model of the run, loaded or trained: see `TrainedModels.get`."""
+        """A model of the run, loaded or trained: see `TrainedModels.get`.
+
+        - name: of `training.MODELS`.
+        """
         return self.models.get(name)
 
     # Attacks
@@ -196,7 +204,10 @@ class Study:
         return self._batches[known][int(step)]
 
     def base(self, name: str, column: str, count: int) -> Tensor:
-        """log F(x) [count, L] of the bare model on a column: one for all defenses. See `batch`."""
+        """log F(x) [count, L] of the bare model on a column: one for all defenses. See `batch`.
+
+        - name, column, count: as in `batch`.
+        """
         known = (name, column, count)
         if known not in self._bases:
             x, seconds = self.batch(*known), count * self.models.pass_seconds(name)

@@ -20,7 +20,10 @@ from milib.study.study import Study
 
 
 def halved(weights: dict) -> dict:
-    """Weights as they are shipped: matrices and kernels in half precision, all else as it is."""
+    """Weights as they are shipped: matrices and kernels in half precision, all else as it is.
+
+    - weights: tensors by name.
+    """
     return {name: value.half() if value.dim() > 1 else value for name, value in weights.items()}
 
 

@@ -12,10 +12,10 @@ from torch import nn
 from milib import files, inference, models, training
 from milib.data import Splits
 from milib.errors import UserError
+from milib.objectives import ATTACK, OBJECTIVES
 from milib.study import progress
 from milib.study.device import resolve_device, resolve_precision
 from milib.study.params import Params
-from milib.study.progress import about
 from milib.study.store import Store, lock, provenance
 
 
@@ -35,19 +35,22 @@ def recipe(params: Params, name: str) -> dict:
     settings |= {"version": training.VERSION, "name": name}
     settings |= {"epochs": params.epochs_of(name), "lr": params.lr}
     if name in training.ADVERSARIAL:
-        keys = ("epsilon", "train_steps", "train_step_size")
-        settings |= {key: getattr(params, key) for key in keys}
+        settings |= {key: getattr(params, key) for key in ATTACK}
     if name == "interpolated_at":
         settings["lr"] = params.lr_interpolated
     if name == "matched_mixup":
         settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
-    elif name not in ("erm", "at"):
+    elif "alpha" in OBJECTIVES[name].keys:
         settings["alpha"] = params.alpha
     return settings
 
 
 def line(entry: dict, epochs: int) -> str:
-    """One epoch of a training log, as notebooks print it."""
+    """One epoch of a training log, as notebooks print it.
+
+    - entry: of the log.
+    - epochs: of the whole training.
+    """
     clean = f"held-out clean {100 * entry['heldout_clean']:.1f} %"
     text = f"epoch {entry['epoch']:>3}/{epochs}  loss {entry['loss']:.4f}  {clean}"
     if "heldout_pgd10" in entry:
@@ -156,22 +159,34 @@ class TrainedModels:
             self.get(name)
 
     def get(self, name: str) -> Model:
-        """A model, loaded from its checkpoint, or trained where there is none."""
+        """A model, loaded from its checkpoint, or trained where there is none.
+
+        - name: of `training.MODELS`.
+        """
         if name not in self.loaded:
             self.loaded[name] = self._load(name)
         return self.loaded[name]
 
     def find(self, name: str) -> Path | None:
-        """Where a model's weights lie; None where they do not exist yet."""
+        """Where a model's weights lie; None where they do not exist yet.
+
+        - name: of `training.MODELS`.
+        """
         return self.store.find_checkpoint(name, recipe(self.params, name))
 
     def state_path(self, name: str) -> Path:
-        """Where an unfinished training lies."""
+        """Where an unfinished training lies.
+
+        - name: of `training.MODELS`.
+        """
         path = self.store.checkpoint_path(name, recipe(self.params, name))
         return self.store.folder / "state" / path.name
 
     def estimate(self, name: str) -> float:
-        """Seconds that training a model takes here, less what was done already."""
+        """Seconds that training a model takes here, less what was done already.
+
+        - name: of `training.MODELS`.
+        """
         if name not in self._estimates:
             whole = estimate_seconds(recipe(self.params, name), self.splits, self.precision)
             done, steps = self._steps(name)
@@ -179,7 +194,10 @@ class TrainedModels:
         return self._estimates[name]
 
     def pass_seconds(self, name: str) -> float:
-        """Seconds of one image's forward pass through a model here: the best of three chunks."""
+        """Seconds of one image's forward pass through a model here: the best of three chunks.
+
+        - name: of `training.MODELS`.
+        """
         if name not in self._pass_seconds:
             chunk, model, taken = self.params.chunk, self.get(name).scorer, []
             x = self.splits.test.pixels(slice(1)).expand(chunk, -1, -1, -1)
@@ -211,9 +229,9 @@ class TrainedModels:
         hours = math.ceil(seconds / 3600) + 1
         return (
             f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or "
-            f"outputs/reference/{run}; training on this CPU takes {about(seconds)}: "
+            f"outputs/reference/{run}; training on this CPU takes {progress.about(seconds)}: "
             f"run it on a machine with CUDA, or here with `-p max_hours {hours}` "
-            f"(or `-p epochs 1` to try: {about(one_epoch)})"
+            f"(or `-p epochs 1` to try: {progress.about(one_epoch)})"
         )
 
     def _load(self, name: str) -> Model:
@@ -224,7 +242,7 @@ class TrainedModels:
                 path = self._train(name)
             else:
                 self.store.note("checkpoint", path.name, 0.0, True)
-        weights, about_them = files.read_tensors(path)
+        weights, header = files.read_tensors(path)
         channels = self.splits.train.images.shape[1]
         net = models.build(settings["model"], settings["classes"], channels, 0)
         wanted = net.state_dict()
@@ -236,7 +254,7 @@ class TrainedModels:
             scorer=inference.frozen(net),
             attacker=inference.frozen(net, self.precision),
             weights=files.tensors_digest(weights),
-            log=about_them["log"],
+            log=header["log"],
             settings=settings,
         )
 

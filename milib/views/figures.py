@@ -17,27 +17,24 @@ from milib.attacks import ADAPTIVE
 from milib.study.rows import NAMES, PRIMARY, TableRow, correct, tradeoff_ends, tradeoff_points
 from milib.study.study import Study
 from milib.views import provenance
+from milib.views.frames import DETECTORS
 from milib.views.looks import COLOURS, OUTSIDE, panels, save
 from milib.views.styling import WORDS
 from milib.views.theory_figures import fig2, mechanisms_sketch, monte_carlo
 
 __all__ = [
-    "COLOURS",
     "fig2",
     "fig4",
     "images",
     "linearity",
     "mechanisms_sketch",
     "monte_carlo",
-    "panels",
     "roc",
-    "save",
     "show",
     "table",
     "tradeoff",
     "training_curves",
 ]
-DETECTORS = ("mi_pl", "mi_ol", "confidence")
 USEFUL = 40
 """How many points of clean accuracy below the best Fig. 3(b) reaches.
 

@@ -50,6 +50,7 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """A figure with a grid of axes [rows, columns].
 
+    - rows, columns: how many.
     - width, height: of one of them, in inches; by default 3.2 and 2.7.
     - options: of matplotlib's `subplots`.
     """
@@ -59,7 +60,11 @@ def panels(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write path.png and path.svg, each complete or not at all."""
+    """Write path.png and path.svg, each complete or not at all.
+
+    - figure: what is saved; its layout is fixed from then on.
+    - path: without an ending.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"png": None, "svg": {"Date": None}}
     with plt.rc_context(LOOK):

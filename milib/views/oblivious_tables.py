@@ -29,13 +29,19 @@ PAPER_IMAGES = 1000
 
 
 def settings(run: Params) -> pd.DataFrame:
-    """Table 4 or 5: the rows' parameters as the parameter file gives them, before any matching."""
+    """Table 4 or 5: the rows' parameters as the parameter file gives them, before any matching.
+
+    - run: its `rows`.
+    """
     lines = [{"row": row_name(row), "parameters": parameters(row)} for row in run.rows]
     return table_of(lines, "row")
 
 
 def grids(run: Params) -> pd.DataFrame:
-    """The values that 04 chooses from and 06 sweeps, per defense."""
+    """The values that 04 chooses from and 06 sweeps, per defense.
+
+    - run: its `grids`.
+    """
     lines = []
     for name, values in run.grids.items():
         parameter = list(DEFENSES[name].settings)[-1]
@@ -45,6 +51,8 @@ def grids(run: Params) -> pd.DataFrame:
 
 def chosen(table: list[TableRow]) -> pd.DataFrame:
     """How the parameters came about, in clean accuracy on held-out images.
+
+    - table: its rows.
 
     Beside each row the MI-OL row that it was matched to, and the residual. The cells of a row whose
     parameters are given are empty.
@@ -63,7 +71,11 @@ def chosen(table: list[TableRow]) -> pd.DataFrame:
 
 
 def oblivious(run: Params, table: list[TableRow]) -> pd.DataFrame:
-    """Table 2 or 3: accuracy with its interval, and the paper's value."""
+    """Table 2 or 3: accuracy with its interval, and the paper's value.
+
+    - run: its `steps` decide the columns.
+    - table: its rows.
+    """
     lines = []
     for row in table:
         line: dict = {"row": row.name}
@@ -75,7 +87,10 @@ def oblivious(run: Params, table: list[TableRow]) -> pd.DataFrame:
 
 
 def one_draw_set(table: list[TableRow]) -> pd.DataFrame:
-    """The paper's protocol, one draw set, beside the mean over the draw sets."""
+    """The paper's protocol, one draw set, beside the mean over the draw sets.
+
+    - table: its rows.
+    """
     lines = []
     for row in table:
         line: dict = {"row": row.name}
@@ -102,10 +117,10 @@ def bare(records: dict[str, dict]) -> pd.DataFrame:
     return table_of(lines, "model")
 
 
-def paired(table: list[TableRow], column: str = PRIMARY) -> pd.DataFrame:
-    """Each row minus the MI-OL row of its model, where it has one, paired by image.
+def paired(table: list[TableRow]) -> pd.DataFrame:
+    """Under untargeted PGD-10 each row minus its model's MI-OL row, paired by image.
 
-    - column: by default untargeted PGD-10.
+    - table: its rows; models without an MI-OL row are left out.
     """
     ends = ("MI-OL", "MI-OL (ablation study)")
     reference = {row.settings["model"]: row for row in reversed(table) if row.name.endswith(ends)}
@@ -114,14 +129,17 @@ def paired(table: list[TableRow], column: str = PRIMARY) -> pd.DataFrame:
         base = reference.get(row.settings["model"])
         if base and row is not base:
             line: dict = {"row": row.name, "minus": base.name}
-            difference = row.accuracy(column) - base.accuracy(column)
-            line |= with_interval(f"{column}, points", statistics.mean_interval(difference))
+            difference = row.accuracy(PRIMARY) - base.accuracy(PRIMARY)
+            line |= with_interval(f"{PRIMARY}, points", statistics.mean_interval(difference))
             lines.append(line)
     return table_of(lines, "row")
 
 
 def against_paper(run: Params, table: list[TableRow]) -> pd.DataFrame:
     """Every cell that the paper prints, and here minus paper in points.
+
+    - run: its `steps` decide the columns.
+    - table: its rows.
 
     The interval is Newcombe's for two proportions. The paper's "<=1" is a bound: no difference.
     """
@@ -144,6 +162,9 @@ def against_paper(run: Params, table: list[TableRow]) -> pd.DataFrame:
 def alternatives(run: Params, found: list[Choice]) -> pd.DataFrame:
     """Protocol choices made otherwise: accuracy here and otherwise, and the paper's value.
 
+    - run: its `paper_table`.
+    - found: of `alternatives.choices`.
+
     The difference is otherwise minus here, paired by image.
     """
     paper, lines = paper_table(run), []
@@ -162,6 +183,7 @@ def alternatives(run: Params, found: list[Choice]) -> pd.DataFrame:
 def paper_row(run: Params, name: str) -> pd.DataFrame:
     """One row of the paper's table, as printed.
 
+    - run: its `paper_table`.
     - name: the row.
     """
     printed = {f"{column} paper": value for column, value in paper_table(run)[name].items()}
@@ -169,7 +191,10 @@ def paper_row(run: Params, name: str) -> pd.DataFrame:
 
 
 def paper_points(run: Params) -> pd.DataFrame:
-    """Clean and untargeted PGD-10 accuracy of the paper's rows, as printed."""
+    """Clean and untargeted PGD-10 accuracy of the paper's rows, as printed.
+
+    - run: its `paper_table`.
+    """
     lines = []
     for name, cells in paper_table(run).items():
         printed = {f"{column} paper": cells[column] for column in ("clean", PRIMARY)}

@@ -6,8 +6,7 @@ Each has a file <name>.json beside it, which `about` makes. A report tells what 
 import json
 
 from milib.study import device, weights
-from milib.study.params import load
-from milib.study.paths import project_root
+from milib.study.params import paper_run
 from milib.study.store import commit
 from milib.study.study import Study
 from milib.training import MODELS
@@ -15,18 +14,22 @@ from milib.training import MODELS
 OTHERWISE = ("batch_size", "schedule", "lr", "momentum", "nesterov")
 OTHERWISE += ("weight_decay", "augment", "train_step_size")
 """Training settings in which a run may differ, besides net, epochs and inner steps."""
-SCALES = {"table2_cifar10": "c10", "table3_cifar100": "c100"}
-"""The paper's own settings are those of the run that its table belongs to."""
 
 
 def fraction(value: float) -> str:
-    """8/255 for what is a number of 255ths, else the number."""
+    """8/255 for what is a number of 255ths, else the number.
+
+    - value: on pixels in [0, 1].
+    """
     count = 255 * value
     return f"{round(count)}/255" if abs(count - round(count)) < 1e-6 else f"{value:g}"
 
 
 def training_note(study: Study) -> str:
-    """`models_note` of the models that a study has used so far."""
+    """`models_note` of the models that a study has used so far.
+
+    - study: the notebook's study.
+    """
     recipes = {name: model.settings for name, model in study.models.loaded.items()}
     return models_note(recipes, study.params.paper_table)
 
@@ -42,7 +45,7 @@ def models_note(recipes: dict[str, dict], paper_table: str) -> str:
     """
     if not recipes:
         return ""
-    paper = load(project_root() / "params" / f"{SCALES[paper_table]}.yaml")
+    paper = paper_run(paper_table)
     printed = {row["model"] for row in paper.rows}
     notes, others = [], {}
     for name in sorted(recipes, key=MODELS.index):
@@ -77,6 +80,8 @@ def _setting(recipe: dict, key: str) -> str:
 
 def settings_note(study: Study) -> str:
     """What a notebook measures on and with.
+
+    - study: the notebook's study.
 
     Test images, epsilon on [0, 1] and the draws N; in 04 also the number of draw sets, and where
     attacks are not in fp32 the precision.

@@ -64,12 +64,18 @@ RULES |= {
 
 
 def write(frame: pd.DataFrame) -> bytes:
-    """A table as CSV: a header row, one number a cell."""
+    """A table as CSV: a header row, one number a cell.
+
+    - frame: as this module's head describes it.
+    """
     return frame.to_csv(index=_has_keys(frame)).encode()
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The frame of which `write` made a file."""
+    """The frame of which `write` made a file.
+
+    - path: the CSV file.
+    """
     with open(path, newline="") as file:
         names = next(csv.reader(file))
     printed = [name for name in names if name.split(" ")[-1] == "paper"]
@@ -106,7 +112,10 @@ class Column:
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """The columns of a frame as they are shown; those of a group stand side by side."""
+    """The columns of a frame as they are shown; those of a group stand side by side.
+
+    - frame: as this module's head describes it.
+    """
     none = [""] * len(frame)
     found = []
     for name in frame:

@@ -18,7 +18,7 @@ from milib.study.rows import (
 )
 from milib.study.study import Study
 from milib.views import provenance, styling
-from milib.views.frames import rounded, table_of, with_interval
+from milib.views.frames import DETECTORS, rounded, table_of, with_interval
 from milib.views.oblivious_tables import (
     against_paper,
     alternatives,
@@ -58,8 +58,6 @@ __all__ = [
     "tradeoff",
     "verdicts",
 ]
-DETECTORS = ("mi_pl", "mi_ol", "confidence")
-"""Whose scores 05 compares."""
 
 
 def save(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from milib import statistics, theory
-from milib.theory import ConstructedClassifier
+from milib.constructed import ConstructedClassifier
 from milib.views.frames import rounded, table_of
 
 MODES = ("pl", "ol")

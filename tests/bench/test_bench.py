@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from milib import attacks, defenses, inference, models, rng
-from milib.bench import __main__ as command
 from milib.bench import peers, shown, turns
+from milib.bench.__main__ import main
 from milib.bench.comparisons import COMPARISONS, Comparison, groups
 from milib.bench.contenders import CONTENDERS
 from milib.data import Dataset
@@ -132,6 +132,6 @@ def test_the_loader_gives_cropped_images_with_their_labels():
 @pytest.mark.parametrize("given", [["point", "20"], ["points", "x"]])
 def test_a_mistaken_size_is_named(given, capsys):
     with pytest.raises(SystemExit):
-        command.main(["-p", *given])
+        main(["-p", *given])
     wanted = f"-p {' '.join(given)}: the sizes are points (int), steps (int)"
     assert wanted in capsys.readouterr().err

@@ -11,8 +11,8 @@ from milib.errors import UserError
 from milib.report import curate, index
 from milib.report.run_folder import PACKED, RunFolder, pack
 from milib.study import paths
-from milib.study import store as store_module
 from milib.study.rules import rules_digest
+from milib.study.store import Store
 
 REFERENCE = paths.project_root() / "outputs" / "reference"
 COMMITTED = sorted(path.parent for path in REFERENCE.glob(f"*/{PACKED}"))
@@ -21,7 +21,7 @@ COMMITTED = sorted(path.parent for path in REFERENCE.glob(f"*/{PACKED}"))
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A finished run with one notebook, two records it used, one it did not, table and figure."""
-    store = store_module.Store(tmp_path / "mine", tmp_path / "none", "04_oblivious")
+    store = Store(tmp_path / "mine", tmp_path / "none", "04_oblivious")
     store.record("score-old", {"n": 1}, lambda: {"old": True})
     store.events.clear()
     store.record("score-mixup", {"n": 2}, lambda: {"new": True})
@@ -116,7 +116,7 @@ def test_a_curated_run_reads_like_the_run_it_was_made_of(run, tmp_path):
         curated.table("oblivious") == live.table("oblivious") == [{"row": "Mixup", "clean": "1.0"}]
     )
     assert curated.about("figures", "oblivious") == live.about("figures", "oblivious")
-    assert curated.parameters() == live.parameters() == {"seed": 1}
+    assert curated.parameters("04_oblivious") == live.parameters("04_oblivious") == {"seed": 1}
     assert curated.profile()["04_oblivious"].entries == live.profile()["04_oblivious"].entries
 
 
@@ -207,7 +207,7 @@ def test_committed_runs_hold_what_they_name_and_nothing_else(folder):
     assert set(run.figures()) == set(run.notes()["figures"])
     notebooks = {path.stem for path in folder.glob("notebooks/*.ipynb")}
     assert notebooks == set(run.profile()) == set(run.notes()["parameters"])
-    weights = set(run.checkpoints())
+    weights = {path.name for path in run.path.glob("checkpoints/*.safetensors")}
     for kind in ("tables", "figures"):
         for name, about in run.notes()[kind].items():
             assert set(about["records"]) <= set(run.records()), (kind, name)

@@ -8,8 +8,8 @@ from milib import files
 from milib.report import findings, results, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import paths
-from milib.study import store as store_module
 from milib.study.claims import Comparison
+from milib.study.store import Store
 
 REFERENCE = paths.project_root() / "outputs" / "reference"
 MARKS = "<!-- findings -->\n{}<!-- end of findings -->\n"
@@ -33,7 +33,7 @@ def claim(identifier: str, verdict: str, *lows: float) -> dict:
 
 def put(folder, records: dict[str, tuple[dict, dict]], **tables: str) -> RunFolder:
     """A run with records, name -> (identity, result), and tables as lines of CSV."""
-    store = store_module.Store(folder, folder / "none", "04_oblivious")
+    store = Store(folder, folder / "none", "04_oblivious")
     for name, (identity, result) in records.items():
         store.record(name, identity, lambda result=result: result)
     for name, content in tables.items():
@@ -94,16 +94,16 @@ def test_a_question_has_its_table(tmp_path):
     put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
     text = findings.text(tmp_path)
     assert "| `c10_compact` | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | +8.0 [+6.5, +9.5] |\n" in text
-    assert "- Mixup, under PGD-10 9.0 with MI-OL, keeps more with Guo 19.0.\n" in text
+    assert "- Mixup keeps 9.0 under PGD-10 with MI-OL, and more with Guo 19.0.\n" in text
     steps = "end to end, 50 small steps (Tramèr et al., 2020)"
     assert f"| `c10_compact` | Mixup | {steps} | 0.4 | 0.1 | 200 |\n" in text
     assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in text
     assert "| `c10_compact` | Mixup | 0.800 | 0.700 | 0.200 |\n" in text
     assert "| `c10_compact` | ERM | 5,000 | 91.0 [90.0, 92.0] | 0.0 |\n" in text
     assert "| `c10_compact` | AT | 5,000 | 80.0 | 35.0 |\n" in text
-    printed = "- Mixup + A (sigma 0.4), which has sigma as printed, minus Mixup + MI-OL: "
+    printed = "- Mixup + A (sigma 0.4), the sigma that the paper prints, minus Mixup + MI-OL: "
     assert f"\n{printed}-8.3 [-9.0, -8.0] points under PGD-10." in text
-    assert text.count("as printed") == 1
+    assert text.count("the sigma that the paper prints") == 1
 
 
 def test_the_readmes_table_has_a_line_for_each_net(tmp_path):

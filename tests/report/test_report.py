@@ -12,11 +12,11 @@ import pytest
 
 from milib import files
 from milib.errors import UserError
-from milib.report import __main__ as report_main
 from milib.report import index, notebook_page, profile
+from milib.report.__main__ import main
 from milib.report.html import mathml
-from milib.study import notebook as notebook_cell
 from milib.study import rules
+from milib.study.notebook import parameters_cell
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -237,7 +237,7 @@ def test_notebook_is_rendered_again_only_when_it_changed(run, tmp_path):
 def test_claims_of_the_newest_record(run):
     text = index.build(run).read_text()
     assert "0 hold, 0 fail, 1 undecided" in text and 'class="claim undecided"' in text
-    assert "MI-OL &lt;helps&gt; at" in text and "<strong>0.25</strong> [0.125, 0.5]" in text
+    assert "MI-OL &lt;helps&gt; at" in text and "<strong>0.250</strong> [0.125, 0.500]" in text
     assert "T2-a; Table 2; margin 0.05 ± 0.01<" in text
 
 
@@ -246,7 +246,7 @@ def test_a_caption_tells_settings_and_models(run):
 
 
 def test_the_settings_are_those_of_the_notebooks_parameters(run):
-    given = nbformat.v4.new_code_cell(notebook_cell.parameters_cell())
+    given = nbformat.v4.new_code_cell(parameters_cell())
     injected = nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n")
     write_notebook(run / "notebooks" / "04_c.ipynb", given, injected)
     text = index.build(run).read_text()
@@ -390,8 +390,8 @@ def test_damaged_files_are_named(run, file):
 
 def test_command_line(run, monkeypatch, capsys):
     monkeypatch.setenv("MILIB_OUTPUTS", str(run.parent))
-    report_main.main(["digits"])
+    main(["digits"])
     out = capsys.readouterr().out
     assert "not re-run" in out and out.rstrip().endswith("index.html")
     with pytest.raises(SystemExit, match=r"UserError: .*make study RUN=c10"):
-        report_main.main(["c10"])
+        main(["c10"])

@@ -97,8 +97,8 @@ def test_tables_and_figures_come_in_the_notebooks_order(tmp_path):
 
 def test_an_empty_run_has_nothing(tmp_path):
     run = RunFolder(tmp_path / "none")
-    assert run.records() == run.profile() == {} and run.parameters() is None
-    assert run.tables() == run.figures() == run.logs() == run.checkpoints() == run.table("a") == []
+    assert run.records() == run.profile() == {} and run.parameters("01_a") is None
+    assert run.tables() == run.figures() == run.logs() == run.table("a") == []
 
 
 def test_training_logs_are_recipe_and_epochs(tmp_path):

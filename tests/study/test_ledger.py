@@ -81,7 +81,7 @@ def test_make_gpu_prints_and_runs_a_step(monkeypatch, tmp_path, capfd):
     with pytest.raises(SystemExit, match="no step '2': its steps are 1"):
         gpu.main(["2"])
     target = re.search(r"^gpu:.*\n\t@(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert target and target[1] == "python milib/report/gpu.py $(STEP)"
+    assert target and target[1] == "python milib/study/ledger.py $(STEP)"
 
 
 def clone(copy: Path) -> None:

@@ -68,6 +68,15 @@ def test_models_are_trained_once(tiny):
     assert tiny(seed=1).model("erm").weights != first.weights
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"epochs": 7}, {"n_train": 300}, {"steps": [50]}])
+def test_a_varied_study_shares_models_that_are_its_own_or_is_refused(tiny, change):
+    study = tiny()
+    assert study.varied(pool="test", draws=2).model("mixup") is study.model("mixup")
+    with pytest.raises(UserError, match=next(iter(change))) as error:
+        study.varied(**change)
+    assert "\n" not in str(error.value)
+
+
 def test_pgd10_alone_is_the_snapshot_of_the_long_run(tiny):
     run = tiny(steps=[10, 20])
     short = run.examples("erm", "untargeted", 12, (10,))

@@ -98,10 +98,10 @@ def test_defenses_have_colours_and_titles_of_their_own():
 
 
 def test_a_figure_is_kept_as_pixels_and_as_vectors(tmp_path):
-    figure, _ = figures.panels(1, 1)
-    figures.save(figure, tmp_path / "one")
+    figure, _ = looks.panels(1, 1)
+    looks.save(figure, tmp_path / "one")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     again = (tmp_path / "one.svg").read_bytes()
     assert b"<svg" in again
-    figures.save(figure, tmp_path / "one")
+    looks.save(figure, tmp_path / "one")
     assert (tmp_path / "one.svg").read_bytes() == again

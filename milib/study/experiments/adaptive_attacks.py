@@ -33,6 +33,7 @@ def adaptive_examples(
 ) -> Tensor:
     """Adaptive PGD examples [count, C, H, W] against a model's MI-OL row.
 
+    - study: the run.
     - name: the model.
     - variant: a name of `attacks.ADAPTIVE`.
     - samples: draws in each step.
@@ -60,6 +61,7 @@ def adaptive(
 ) -> dict:
     """One point of Fig. 4: MI-OL under an adaptive attack, scored with N fresh draws.
 
+    - study: the run.
     - name: the model.
     - variant: a name of `attacks.ADAPTIVE`; with no samples "none".
     - samples: draws in each step; 0: the dashed line, the bare model under the oblivious attack.
@@ -97,6 +99,7 @@ def adaptive(
 def stronger(study: Study, name: str) -> dict[str, dict]:
     """The bare model ("none") and its MI-OL row ("eq24") under 50 steps of epsilon / 16.
 
+    - study: the run.
     - name: the model.
 
     As Tramèr et al. (On Adaptive Attacks to Adversarial Example Defenses, NeurIPS 2020) attack

@@ -20,6 +20,7 @@ def _mixup(
 def linearity(study: Study, name: str) -> dict:
     """How linear a model is between test points (Eq. 3), for lambda = 0.1 ... 0.9.
 
+    - study: the run.
     - name: the model.
 
     The record's "prediction" and "label" are [n_test][9]: for a pair of images the total variation
@@ -53,6 +54,7 @@ def linearity(study: Study, name: str) -> dict:
 def mixed_predictions(study: Study, name: str, mode: str, ratio: float) -> dict:
     """The parts of Eq. 4-17 on `n_theory` test points: see `theory.components`.
 
+    - study: the run.
     - name: the model.
     - mode: "pl" or "ol".
     - ratio: lambda, fixed.
@@ -80,6 +82,7 @@ def monte_carlo(
 ) -> dict:
     """The Monte Carlo error of Eq. 6 for each number of draws.
 
+    - study: the run.
     - name: the model.
     - mode: "pl" or "ol".
     - ratio: lambda, fixed.

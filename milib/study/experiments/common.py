@@ -17,12 +17,20 @@ def draws_of(study: Study, purpose: str, number: int = 0) -> rng.Draws:
 
 
 def passes(row: dict, draws: int) -> int:
-    """Images through the net for one input under a row's defense, beside the input itself."""
+    """Images through the net for one input under a row's defense, beside the input itself.
+
+    - row: model, defense and its parameters.
+    - draws: N.
+    """
     return {"none": 0, "mi_combined": 2 * draws}.get(row["defense"], draws)
 
 
 def rounded(values: Tensor, digits: int) -> list:
-    """A tensor as nested lists of floats, rounded for a record."""
+    """A tensor as nested lists of floats, rounded for a record.
+
+    - values: of any shape.
+    - digits: behind the point.
+    """
     return values.cpu().double().numpy().round(digits).tolist()
 
 
@@ -40,5 +48,8 @@ def cell_of(probabilities: list[Tensor], y: Tensor) -> dict:
 
 
 def addresses(points: Points) -> dict:
-    """The images of a record: their indices and labels."""
+    """The images of a record: their indices and labels.
+
+    - points: the images.
+    """
     return {"index": points.index.tolist(), "labels": points.y.tolist()}

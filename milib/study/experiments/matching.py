@@ -14,6 +14,7 @@ All N draws are taken there: MI-OL's clean accuracy depends on them more than a 
 def reference_row(study: Study, model: str) -> dict:
     """The MI-OL row to whose clean accuracy a model's other rows are matched.
 
+    - study: the run.
     - model: any; the row is that of the mixup-trained model of its kind.
     """
     return study.params.row({"erm": "mixup", "at": "interpolated_at"}.get(model, model), "mi_ol")
@@ -22,6 +23,7 @@ def reference_row(study: Study, model: str) -> dict:
 def heldout_clean(study: Study, row: dict) -> float:
     """Clean accuracy of a row on held-out images, in [0, 1]: parameters are chosen by it.
 
+    - study: the run.
     - row: model, defense and its parameters.
     """
     run, name = study.params, row["model"]
@@ -42,6 +44,7 @@ def heldout_clean(study: Study, row: dict) -> float:
 def grid(study: Study, row: dict) -> list[dict]:
     """A row with each value of its defense's grid in the last parameter.
 
+    - study: its `grids` are read.
     - row: model, defense and its parameters; no values where the defense has no grid.
     """
     key = list(defenses.DEFENSES[row["defense"]].settings)[-1]
@@ -51,6 +54,7 @@ def grid(study: Study, row: dict) -> list[dict]:
 def matched_row(study: Study, row: dict) -> dict:
     """A table's row with its parameters: as given, or chosen on held-out images.
 
+    - study: the run.
     - row: as parameter files give it.
 
     Returns the "row", with the "target" and its own "heldout" accuracy where it was chosen, else

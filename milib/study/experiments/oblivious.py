@@ -13,6 +13,7 @@ from milib.study.study import Study
 def score(study: Study, row: dict, which: list[str]) -> dict:
     """One row of Table 2 or 3: per-image predictions for each column.
 
+    - study: the run.
     - row: model, defense and its parameters.
     - which: columns. "clean" and the first PGD column of each mode have `draw_sets` sets of draws
       where the defense draws; the rest have one.
@@ -45,6 +46,7 @@ def score(study: Study, row: dict, which: list[str]) -> dict:
 def bare(study: Study, name: str) -> dict:
     """A model by itself, clean and under untargeted PGD-10, on ten times the table's test points.
 
+    - study: the run.
     - name: the model.
 
     It needs no draws, so more images are cheap; fewer where the data set has fewer.
@@ -63,6 +65,7 @@ def bare(study: Study, name: str) -> dict:
 def summary_rows(study: Study, name: str) -> dict[str, dict]:
     """A model bare ("none") and under MI-OL at the mixup row's ratio ("mi_ol"), for 01 and 02.
 
+    - study: the run.
     - name: the model.
 
     Each is a record of `score` with the columns "clean" and PRIMARY.
@@ -77,6 +80,7 @@ def summary_rows(study: Study, name: str) -> dict[str, dict]:
 def detection(study: Study, name: str) -> dict:
     """Scores of three detectors on clean images and their PGD-10 examples; for Eq. 2 predictions.
 
+    - study: the run.
     - name: the model.
 
     MI-PL and MI-OL score F_yhat(x) - F_MI,yhat(x), "confidence" -F_yhat(x). A higher score means
@@ -108,6 +112,7 @@ def detection(study: Study, name: str) -> dict:
 def families(study: Study, model: str) -> list[dict]:
     """One row for each defense with a grid, for 06: the first of the model's table.
 
+    - study: the run.
     - model: a model whose table has MI-PL and MI-OL. Where it has no MI-Combined, their ratios
       make one.
     """
@@ -139,6 +144,7 @@ def _by_threshold(
 def tradeoff(study: Study, row: dict) -> dict:
     """One family of Fig. 3(b): per-image predictions, clean and under PGD-10, for each grid value.
 
+    - study: the run.
     - row: model, defense and its parameters; the last one takes the values of the grid.
 
     There is one set of draws.

@@ -1,4 +1,4 @@
-"""Run a step of the GPU ledger: `python milib/report/gpu.py STEP`; without a step, list them.
+"""Run a step of the GPU ledger: `python milib/study/ledger.py STEP`; without a step, list them.
 
 Steps and commands are in outputs/reference/c10/ledger.yaml, results in LEDGER.md beside it. Nothing
 of milib is imported: that takes seconds, and a step's own command does it again.
