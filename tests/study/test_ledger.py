@@ -14,8 +14,7 @@ import pytest
 import test_runs
 
 from milib.files import digest
-from milib.report import gpu
-from milib.study import params, paths, weights
+from milib.study import ledger, params, paths, weights
 
 ROOT = paths.project_root()
 FOLDER = Path("outputs/reference/c10")
@@ -42,15 +41,15 @@ def rows() -> list[list[str]]:
 
 
 def test_every_step_has_a_command_and_every_command_a_step():
-    named = [f"{step['id']}. {step['title']}" for step in gpu.steps()]
+    named = [f"{step['id']}. {step['title']}" for step in ledger.steps()]
     assert [row[0] for row in rows()] == named
-    assert [step["id"] for step in gpu.steps()] == list(range(1, len(named) + 1))
-    assert all(step["command"].strip() for step in gpu.steps())
+    assert [step["id"] for step in ledger.steps()] == list(range(1, len(named) + 1))
+    assert all(step["command"].strip() for step in ledger.steps())
     assert {row[1].strip() for row in rows()} == {"done", "open"}
 
 
 def test_the_ledger_names_every_step():
-    text = " ".join(step["command"] for step in gpu.steps())
+    text = " ".join(step["command"] for step in ledger.steps())
     for step in ("milib.bench", *(f"c10 {name}" for name in TRAINED)):
         assert step in text
     assert "c100 mixup" in text and "c100 interpolated_at" in text
@@ -65,21 +64,21 @@ def test_the_unfinished_state_is_taken_back_under_the_name_that_step_5_looks_for
     """The names of the command in LEDGER.md; the old one is in the history alone."""
     run = params.load(ROOT / "params" / "c10.yaml", {"adversarial_share": 0.3})
     name = f"interpolated_at-{digest(weights.recipe(run, 'interpolated_at'))}.safetensors"
-    assert "-p adversarial_share 0.3" in gpu.command("5")
+    assert "-p adversarial_share 0.3" in ledger.command("5")
     assert f"> {FOLDER}/state/{name}.$part" in LEDGER
 
 
 def test_make_gpu_prints_and_runs_a_step(monkeypatch, tmp_path, capfd):
     step = {"id": 1, "title": "a", "command": 'echo "$OUT" $TINY > "$OUT/said"; exit 3'}
-    monkeypatch.setattr(gpu, "steps", lambda: [step])
+    monkeypatch.setattr(ledger, "steps", lambda: [step])
     monkeypatch.setenv("OUT", str(tmp_path / "new"))
     monkeypatch.setenv("TINY", "-p steps '[10, 50]'")
-    assert gpu.main(["1"]) == 3
+    assert ledger.main(["1"]) == 3
     assert (tmp_path / "new" / "said").read_text() == f"{tmp_path}/new -p steps [10, 50]\n"
     assert "echo" in capfd.readouterr().out
-    assert gpu.main([]) == 0 and "1  a" in capfd.readouterr().out
+    assert ledger.main([]) == 0 and "1  a" in capfd.readouterr().out
     with pytest.raises(SystemExit, match="no step '2': its steps are 1"):
-        gpu.main(["2"])
+        ledger.main(["2"])
     target = re.search(r"^gpu:.*\n\t@(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert target and target[1] == "python milib/study/ledger.py $(STEP)"
 
@@ -112,7 +111,7 @@ def test_every_command_of_the_ledger_runs(tmp_path):
         "TINY": " ".join(f"-p {key} '{value}'" for key, value in TINY.items()),
         "SIZES": " ".join(f"-p {key} {value}" for key, value in SIZES.items()),
     }
-    for step in gpu.steps():
+    for step in ledger.steps():
         command = ["make", "gpu", f"STEP={step['id']}"]
         done = subprocess.run(
             command, cwd=copy, env=environment, capture_output=True, text=True, check=False
