@@ -94,7 +94,7 @@ def test_records_depend_on_all_that_computes_them_but_what_is_told_here():
         "milib.training": "a record names its weights",
         "milib.cuda_graph": "used in training alone",
         "milib.statistics": "read from records afterwards",
-        "milib.study": "a docstring",
+        "milib.study": "says what to install",
         "milib.study.identity": "this, not what is measured",
         "milib.study.params": "values are part of a record's identity",
         "milib.study.paths": "where files lie",
