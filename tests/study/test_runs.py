@@ -1,5 +1,6 @@
 """Whole runs through papermill, as a user starts them, and how they end when something is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,10 +65,15 @@ def test_a_table_without_erm_and_at_asks_for_no_such_model(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_papers_net(tmp_path):
-    tiny = TINY | {"chunk": TINY["n_test"]}
-    done = papermill("04_oblivious", "c100", tmp_path, **tiny, pool="test")
+    """Two of its models, bare and defended: what differs from the tiny runs is the net."""
+    rows = [{"model": name, "defense": "none"} for name in ("mixup", "interpolated_at")]
+    rows += [row | {"defense": kind, "ratio": 0.5} for kind in ("mi_pl", "mi_ol") for row in rows]
+    tiny = TINY | {"chunk": TINY["n_test"], "rows": json.dumps(rows), "pool": "test"}
+    done = papermill("04_oblivious", "c100", tmp_path, **tiny)
     assert done.returncode == 0, last_line(done)
     assert "4,775," in done.stderr  # the parameters of the ResNet-50 with 100 classes
+    weights = tmp_path.glob("outputs/c100/checkpoints/*.safetensors")
+    assert {path.name.split("-")[0] for path in weights} == {"mixup", "interpolated_at"}
 
 
 @pytest.mark.slow
@@ -94,7 +100,8 @@ def test_a_mistake_ends_in_one_line(overrides, wanted, tmp_path):
 
 @pytest.mark.slow
 def test_missing_weights_on_a_cpu(tmp_path):
-    done = papermill("04_oblivious", "c100", tmp_path, data="generated", device="cpu")
+    long = {"model": "compact", "epochs": 100_000}  # a small net: a few steps of it are timed
+    done = papermill("04_oblivious", "c100", tmp_path, data="generated", device="cpu", **long)
     assert done.returncode != 0
     models = "erm, mixup, at, interpolated_at"
     for word in ("'c100'", models, "about", " h", "-p max_hours", "-p epochs 1"):
