@@ -72,11 +72,10 @@ def lab_home(tmp_path_factory, root):
 
 @pytest.fixture(scope="module")
 def lab(lab_home):
-    """JupyterLab's address."""
+    """JupyterLab's address. Its kernels write where this test run does, and find its models."""
     home = lab_home
     places = {
         "HOME": str(home),
-        "MILIB_OUTPUTS": str(home / "outputs"),
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_RUNTIME_DIR": str(home / "run"),
     }
