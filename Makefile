@@ -3,6 +3,9 @@
 RUN ?= digits
 ARGS ?=
 SHELL := /bin/bash
+# As they were written: neither make nor a shell reads the quotes in them.
+export MILIB_RUN := $(value RUN)
+export MILIB_ARGS := $(value ARGS)
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
@@ -20,12 +23,15 @@ setup: .venv/.ready
 	$$UV pip sync -q --python $(PY) --compile-bytecode constraints.txt && $$UV pip install -q --python $(PY) --no-deps -e .
 	@touch .venv/.ready
 
-# 04 and its models come first: it takes longest, and nothing waits for the others.
+# 04 and its models come first: it takes longest, and nothing waits for the others. What a notebook
+# took in an earlier run goes once this one is through.
 study: setup
-	@OUT="$${MILIB_OUTPUTS:-$(CURDIR)/outputs}/$(RUN)"; rm -f "$$OUT/profile/"*.seconds; \
-	snakemake --cores all --rerun-triggers params --rerun-incomplete --quiet all \
-	  --prioritize "$$OUT/notebooks/04_oblivious.ipynb" --config run=$(RUN) args="$(ARGS)"
-	@$(PY) -m milib.report $(RUN)
+	@OUT="$$($(PY) -m milib.study.arguments)" && STARTED="$$(mktemp)" && \
+	trap 'rm -f "$$STARTED"' EXIT && \
+	snakemake --cores all --rerun-triggers params --rerun-incomplete \
+	  --quiet host progress reason rules --prioritize "$$OUT/notebooks/04_oblivious.ipynb" && \
+	mkdir -p "$$OUT/profile" && find "$$OUT/profile" -name '*.seconds' ! -newer "$$STARTED" -delete && \
+	$(PY) -m milib.report "$$(basename "$$OUT")"
 
 lab: setup
 	@jupyter lab --notebook-dir=.

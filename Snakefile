@@ -1,31 +1,19 @@
 # The order of the study, on one machine or a cluster: a job for a model, a job for a notebook.
-#   snakemake --cores all --config run=digits args="-p seed 1"
+#   MILIB_RUN=digits MILIB_ARGS="-p seed 1" snakemake --cores all
 # What is redone is decided by fingerprints (milib/study/jobs.py), not file times
 # (`--rerun-triggers params`). Inside a notebook, milib.study.store recomputes only what depends on
 # a change.
-import shlex
 from pathlib import Path
 
-import yaml
-from milib.study import jobs, params, paths
+from milib.study import arguments, jobs, paths, store
 
-RUN = config.get("run", "digits")
-ARGS = shlex.split(str(config.get("args", "") or ""))
 ROOT = str(workflow.basedir)
-OUT = str(paths.outputs_root() / RUN)
-
-
-def overrides() -> dict:
-    """`-p key value` pairs, read as papermill reads them."""
-    found = {}
-    for position, word in enumerate(ARGS):
-        if word == "-p":
-            found[ARGS[position + 1]] = yaml.safe_load(ARGS[position + 2])
-    return found
-
-
-OPTIONS = " ".join(map(shlex.quote, ARGS))
-SETTINGS = params.load(Path(ROOT, "params", f"{RUN}.yaml"), overrides())
+FILE, CHANGED, SETTINGS = arguments.study()
+OPTIONS = arguments.option(CHANGED)
+OUT = str(paths.outputs_root() / SETTINGS.run)
+# A notebook that read a record which is gone runs again, and makes it anew.
+for name in store.lost_records(Path(OUT)):
+    Path(OUT, "notebooks", f"{name}.ipynb").unlink(missing_ok=True)
 
 
 rule all:
@@ -37,7 +25,7 @@ rule model:
     wildcard_constraints: name = "[a-z_]+", recipe = "[0-9a-f]{16}"
     threads: SETTINGS.threads or workflow.cores
     shell:
-        "python -m milib.study.train {RUN} {wildcards.name} {OPTIONS} "
+        "python -m milib.study.train {FILE.stem} {wildcards.name} {OPTIONS} "
         "-p max_hours {SETTINGS.max_hours}"
 
 
@@ -52,7 +40,7 @@ rule notebook:
         "mkdir -p {OUT:q}/profile; started=$(date +%s.%N); "
         "failed={OUT:q}/notebooks/{wildcards.notebook}.failed.ipynb; "
         "papermill {ROOT:q}/notebooks/{wildcards.notebook}.ipynb \"$failed\" "
-        "-f {ROOT:q}/params/{RUN}.yaml {OPTIONS} --log-output --no-progress-bar && "
+        "-f {FILE:q} {OPTIONS} --log-output --no-progress-bar && "
         "mv \"$failed\" {output:q} && "
         "echo \"$(date +%s.%N) $started\" | awk '{{print $1 - $2}}' "
         "> {OUT:q}/profile/{wildcards.notebook}.seconds"

@@ -5,7 +5,8 @@ study of the paper is `milib.study`, with `milib.views` and `milib.report`; the 
 `milib.bench`.
 """
 
-from milib.attacks import adaptive_pgd, pgd
+from milib.adaptive import adaptive_pgd
+from milib.attacks import pgd
 from milib.averaging import Defense
 from milib.data import Dataset, SamplePool, Splits
 from milib.defenses import MICombined, MixupInference
@@ -13,6 +14,7 @@ from milib.errors import UserError
 from milib.inference import frozen
 from milib.models import build as build_model
 from milib.rng import Draws
+from milib.scoring import score
 from milib.training import train
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "build_model",
     "frozen",
     "pgd",
+    "score",
     "train",
 ]
 __version__ = "0.1.0"

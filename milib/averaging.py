@@ -1,13 +1,16 @@
 """What every defense is: the mean prediction over random transformations of the input."""
 
 import copy
+import itertools
 import math
+import secrets
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from milib.inference import Folded
+from milib import checks, inference, rng
+from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import EachDraw, Images, Numbers, PairImages, PairNumbers, Predictions
 
@@ -20,37 +23,67 @@ Own = TypeVar("Own", bound="Defense")
 class Defense(nn.Module):
     """The mean prediction over N random transformations; a subclass overrides `transform`.
 
-    - classifier: any module from images [B, C, H, W] in [0, 1] to logits [B, L].
+    - classifier: any module from images [B, C, H, W] in [0, 1] to logits [B, L], its dropout and
+      batch norm in eval mode; another defense draws afresh for each draw of this one.
     - draws: N, by default 30.
     - chunk: images of a forward pass, by default 256; it bounds the memory.
-    - seed: of the draws that `forward` takes, by default 0.
+    - seed: of the sequence of draws that `forward` takes; by default each call draws from the
+      system's entropy.
 
-    Called as a module, it is a classifier like any other: see `forward`.
+    Called as a module, it is a classifier like any other: see `forward`. Gradients reach the input,
+    and the classifier's weights where they ask for them.
+
+    Raises UserError for other values, and for a classifier with a defense inside another module.
     """
 
     needs_prediction = False
     """Whether `transform` asks for the bare model's prediction."""
+    classes: int | None = None
+    """L where a sample pool decides it."""
 
-    def __init__(self, classifier: nn.Module, *, draws: int = 30, chunk: int = 256, seed: int = 0):
+    def __init__(
+        self, classifier: nn.Module, *, draws: int = 30, chunk: int = 256, seed: int | None = None
+    ):
         super().__init__()
+        checks.instance("classifier", classifier, nn.Module)
+        if not isinstance(classifier, Defense):
+            for inner in classifier.modules():
+                if isinstance(inner, Defense):
+                    raise UserError(
+                        f"the classifier is a {type(classifier).__name__} that holds a "
+                        f"{type(inner).__name__}, to which no draws can be given: "
+                        "defend the net, or the defense itself"
+                    )
         self.classifier: nn.Module = classifier
-        self.draws, self.chunk, self.seed = draws, chunk, seed
+        self.draws, self.chunk = checks.count("draws", draws), checks.count("chunk", chunk)
+        self.seed = seed if seed is None else checks.count("seed", seed, -(2**63), 2**63)
         self.fixed: Draws | None = None
+        self.known = False
+        """Whether the classifier was seen to give logits of the right number of classes."""
         self.train(classifier.training)  # attack libraries ask
         self.reset()
 
     def reset(self) -> None:
-        """Let `forward` begin its sequence of draws again."""
-        self.round = 0
+        """Let a `forward` with a seed begin its sequence of draws again."""
+        self.rounds = itertools.count()
 
     def frozen(self: Own, draws: Draws) -> Own:
-        """A copy that is deterministic: its `forward` uses the same draws at every call.
+        """A copy whose `forward` is one function of the image: the same draws for every image.
 
-        - draws: the random numbers.
+        - draws: the random numbers. MI then mixes all images of one predicted label with the same
+          partners.
         """
+        checks.instance("draws", draws, Draws)
         copied = copy.copy(self)
         copied.fixed = draws
         return copied
+
+    def _replicate_for_data_parallel(self):
+        if self.seed is not None and self.fixed is None:
+            raise UserError(
+                f"seed is {self.seed}: replicas would share its draws; leave the seed out"
+            )
+        return super()._replicate_for_data_parallel()
 
     def transform(
         self,
@@ -69,17 +102,57 @@ class Defense(nn.Module):
         """
         return x
 
+    def _classify(self, x: Tensor, index: Tensor, draws: Draws) -> Tensor:
+        """log F [P, L] of the classifier; a defense there takes draws of its own for each row."""
+        checks.deterministic(self.classifier)
+        if not isinstance(self.classifier, Defense):
+            found = inference.logits(self.classifier, x)
+        elif self.classifier.fixed is None:
+            found = self.classifier.log_mean(x, Draws("inside", draws.key), index)
+        else:
+            found = self.classifier.log_mean(x, self.classifier.fixed, _same(x))
+        if not self.known:
+            checks.logits(found, len(x), self.classes)
+            self.known = True
+        return found.log_softmax(1)
+
+    def _base(self, x: Tensor, draws: Draws, index: Tensor) -> Tensor:
+        def evaluate(images: Tensor, index: Tensor) -> Tensor:
+            return self._classify(images, index, draws)
+
+        rows = torch.arange(len(x), device=x.device)
+        return inference.folded(
+            evaluate, max(1, self.chunk // BASE), self.classifier.parameters(), x, rows, index
+        )
+
+    def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
+        rows = torch.arange(len(x), device=x.device).repeat_interleave(self.draws)
+        number = torch.arange(self.draws, device=x.device).repeat(len(x))
+        addresses = [index[rows], number]
+        if self.needs_prediction:
+            with torch.no_grad():
+                base = self._base(x, draws, index) if base is None else base
+                addresses.append(base.argmax(1)[rows])
+
+        def evaluate(images: Tensor, index: Tensor, draw: Tensor, *labels: Tensor) -> Tensor:
+            predicted = labels[0] if labels else None
+            transformed = self.transform(images, predicted, index, draw, draws)
+            return self._classify(transformed, rng.joined(index, draw), draws)
+
+        found = inference.folded(
+            evaluate, self.chunk, self.classifier.parameters(), x, rows, *addresses
+        )
+        return found.reshape(len(x), self.draws, found.shape[1])
+
     def base(self, x: Images) -> Predictions:
         """log F(x) [B, L] of the bare classifier.
 
         - x: [B, C, H, W] in [0, 1].
+
+        Raises UserError for other images.
         """
-
-        def evaluate(images: Tensor) -> Tensor:
-            return self.classifier(images).log_softmax(1)
-
-        rows = torch.arange(len(x), device=x.device)
-        return Folded.apply(evaluate, max(1, self.chunk // BASE), x, rows)
+        images = self.check(x)
+        return self._base(images, Draws("bare"), rng.content(images))
 
     def each(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
@@ -88,33 +161,25 @@ class Defense(nn.Module):
 
         - x: [B, C, H, W] in [0, 1].
         - draws: the random numbers.
-        - index: each image's number for its draws [B]; by default 0..B-1.
+        - index: each image's number for its draws [B], shared by a clean image and what an attack
+          made of it; by default made of the image's pixels (`rng.content`).
         - base: log F(x) [B, L] where it is known already.
+
+        Raises UserError for input that is none of these.
         """
-        count = len(x)
-        addresses = torch.arange(count, device=x.device) if index is None else index
-        predicted = None
-        if self.needs_prediction:
-            with torch.no_grad():
-                predicted = (self.base(x) if base is None else base).argmax(1)
-
-        def evaluate(images: Tensor, row: Tensor, draw: Tensor) -> Tensor:
-            labels = None if predicted is None else predicted[row]
-            transformed = self.transform(images, labels, addresses[row], draw, draws)
-            return self.classifier(transformed).log_softmax(1)
-
-        rows = torch.arange(count, device=x.device).repeat_interleave(self.draws)
-        number = torch.arange(self.draws, device=x.device).repeat(count)
-        return Folded.apply(evaluate, self.chunk, x, rows, rows, number).view(count, self.draws, -1)
+        images, index = self.check(x), self._index(index, x)
+        checks.instance("draws", draws, Draws)
+        return self._each(images, draws, index, self._predictions(base, x))
 
     def log_mean(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
     ) -> Predictions:
         """log of the mean prediction over the draws (Eq. 6), [B, L], differentiable in x.
 
-        - x, draws, index, base: as in `each`.
+        - x, draws, index, base: as in `each`. Nothing is checked here: pixels may lie anywhere.
         """
-        each = self.each(x, draws, index, base)
+        index = self._index(index, x)
+        each = self._each(inference.working(x), draws, index, base)
         return each.logsumexp(1) - math.log(each.shape[1])
 
     def probabilities(
@@ -122,23 +187,75 @@ class Defense(nn.Module):
     ) -> Predictions:
         """The mean prediction F_MI(x) [B, L] for given draws, without gradient: for records.
 
-        - x, draws, index, base: as in `each`; all defenses of a table share one base.
+        - x, draws, index, base: as in `each`; all defenses of a table share one base. `score` names
+          the images of a loader.
+
+        Raises UserError for input that is none of these, and where the classifier gives NaN. Warns
+        where the draws have attacked this classifier.
         """
+        images, index = self.check(x), self._index(index, x)
+        checks.instance("draws", draws, Draws)
+        draws.scored(self.classifier)
         with torch.no_grad():
-            return self.log_mean(x, draws, index, base).exp()
+            found = self.log_mean(images, draws, index, self._predictions(base, x))
+        return _not_nan(found).exp()
 
     def forward(self, x: Images) -> Predictions:
         """log F_MI(x) [B, L], differentiable end to end, with fresh draws at every call.
 
         - x: [B, C, H, W] in [0, 1].
 
-        Attack libraries may take it as logits: its softmax is F_MI(x).
+        Attack libraries may take it as logits: its softmax is F_MI(x). A `frozen` defense takes its
+        own draws. Raises UserError for other images, and where the classifier gives NaN. Warns
+        where a seed gives the draws of an attack again.
         """
-        draws = self.fixed
-        if draws is None:
-            draws = Draws(self.seed, "forward", self.round)
-            self.round += 1
-        return self.log_mean(x, draws)
+        images = self.check(x)
+        attack = torch.is_grad_enabled() and images.requires_grad
+        if self.fixed is not None:
+            if attack:
+                self.fixed.attacked(self.classifier)
+            return _not_nan(self.log_mean(images, self.fixed, _same(images)))
+        draws = Draws("entropy", secrets.randbits(64))
+        if self.seed is not None:
+            draws = Draws(self.seed, "forward", next(self.rounds))
+            (draws.attacked if attack else draws.scored)(self.classifier)
+        return _not_nan(self.log_mean(images, draws, torch.arange(len(x), device=x.device)))
+
+    # What may be wrong with the input
+
+    def check(self, x: Images) -> Tensor:
+        """The images as they are computed with.
+
+        - x: [B, C, H, W] in [0, 1].
+
+        Raises UserError for others, and where they lie on another device than the classifier.
+        """
+        images = inference.working(checks.images("x", x))
+        weight = next(self.classifier.parameters(), images)
+        if weight.device != images.device:
+            raise UserError(f"x is on {images.device}, the classifier on {weight.device}: move one")
+        return images
+
+    def _index(self, index: Tensor | None, x: Tensor) -> Tensor:
+        if index is None:
+            return rng.content(x)
+        return checks.labels("index", index, len(x), x.device)
+
+    def _predictions(self, base: Tensor | None, x: Tensor) -> Tensor | None:
+        if base is not None and (base.dim() != 2 or len(base) != len(x)):
+            raise UserError(f"base is {checks.shown(base)}: log F(x) [{len(x)}, L]")
+        return base
+
+
+def _same(x: Tensor) -> Tensor:
+    """One number for all images [B]: they share their draws."""
+    return torch.zeros(len(x), dtype=torch.int64, device=x.device)
+
+
+def _not_nan(found: Tensor) -> Tensor:
+    if found.isnan().any():
+        raise UserError("the classifier returns NaN: its weights or activations are not finite")
+    return found
 
 
 class Undefended(Defense):
@@ -147,4 +264,5 @@ class Undefended(Defense):
     def log_mean(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
     ) -> Predictions:
-        return self.base(x) if base is None else base
+        images = inference.working(x)
+        return self._base(images, draws, self._index(index, x)) if base is None else base

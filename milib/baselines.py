@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milib import checks
 from milib.averaging import Defense
+from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import PairImages, PairNumbers, PairUniform
 
@@ -20,7 +22,7 @@ class GaussianNoise(Defense):
 
     def __init__(self, classifier: nn.Module, sigma: float, **options):
         super().__init__(classifier, **options)
-        self.sigma = sigma
+        self.sigma = checks.number("sigma", sigma, 0, 1, "on pixels in [0, 1], as in 16 / 255")
 
     def transform(
         self,
@@ -30,7 +32,7 @@ class GaussianNoise(Defense):
         draw: PairNumbers,
         draws: Draws,
     ) -> PairImages:
-        return x + self.sigma * draws.normal(index, draw, x[0].numel()).view_as(x)
+        return x + self.sigma * draws.normal(index, draw, x.shape[1:].numel()).view_as(x)
 
 
 class RandomRotation(Defense):
@@ -42,7 +44,7 @@ class RandomRotation(Defense):
 
     def __init__(self, classifier: nn.Module, degrees: float, **options):
         super().__init__(classifier, **options)
-        self.degrees = degrees
+        self.degrees = checks.number("degrees", degrees, 0, 180)
 
     def transform(
         self,
@@ -72,10 +74,11 @@ def rotate(x: PairImages, degrees: PairUniform) -> PairImages:
 
 def _sample(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
     """x at fractional pixel positions, broadcast to [P, H, W]; zero outside the image."""
-    scale = torch.tensor([2 / (x.shape[3] - 1), 2 / (x.shape[2] - 1)], device=x.device)
+    last = [max(1, side - 1) for side in (x.shape[3], x.shape[2])]
+    scale = torch.tensor([2 / last[0], 2 / last[1]], device=x.device)
     columns, rows = torch.broadcast_tensors(columns, rows)
     grid = torch.stack([columns, rows], 3) * scale - 1
-    return F.grid_sample(x, grid, mode, "zeros", align_corners=True)
+    return F.grid_sample(x, grid.to(x.dtype), mode, "zeros", align_corners=True)
 
 
 def _eight_bit(x: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ class Crop(NamedTuple):
 
 
 def _places(size: Tensor, side: int, uniform: Tensor) -> Tensor:
-    """First positions of a square of `size` [P, 1] in one of `side`, for numbers [P, k]."""
+    """First positions [P, 1] of `size` pixels [P, 1] on a side of the image, for numbers [P, 1]."""
     return (uniform * (side - size + 1)).long()
 
 
@@ -100,24 +103,32 @@ class _RandomCrop(Defense):
     """A square crop of random size at a random place.
 
     - classifier, options: as in `Defense`.
-    - sizes: [least, most] pixels, cut to the image's side; the size is uniform between them.
+    - sizes: [least, most] pixels, cut to the image's shorter side; the size is uniform between
+      them.
     - eight_bit: whether images are rounded to 8 bits, as in the authors' code; by default yes.
+
+    Raises UserError for other values.
     """
 
     def __init__(self, classifier: nn.Module, sizes: list, eight_bit: bool = True, **options):
         super().__init__(classifier, **options)
-        self.sizes, self.rounded = sizes, _eight_bit if eight_bit else nn.Identity()
+        self.sizes = checks.counts("sizes", sizes)
+        if len(self.sizes) != 2 or self.sizes[0] > self.sizes[1]:
+            raise UserError(f"sizes is {checks.shown(sizes)}: [least, most] pixels")
+        checks.instance("eight_bit", eight_bit, bool)
+        self.rounded = _eight_bit if eight_bit else nn.Identity()
 
-    def crop(self, side: int, uniform: Tensor) -> Crop:
+    def crop(self, shape: torch.Size, uniform: Tensor) -> Crop:
         """The crop of each image.
 
-        - side: of the image, in pixels.
+        - shape: of the images, (..., H, W) in pixels.
         - uniform: [P, 3] in [0, 1): they decide size, top and left.
         """
-        low, high = (min(size, side) for size in self.sizes)
+        height, width = shape[-2:]
+        low, high = (min(size, height, width) for size in self.sizes)
         size = low + (uniform[:, :1] * (high - low + 1)).long()
-        corner = _places(size, side, uniform[:, 1:])
-        return Crop(size, corner[:, :1], corner[:, 1:])
+        top = _places(size, height, uniform[:, 1:2])
+        return Crop(size, top, _places(size, width, uniform[:, 2:]))
 
 
 class RandomPadding(_RandomCrop):
@@ -134,17 +145,17 @@ class RandomPadding(_RandomCrop):
         draw: PairNumbers,
         draws: Draws,
     ) -> PairImages:
-        side, uniform = x.shape[2], draws.uniform(index, draw, 5)
-        crop = self.crop(side, uniform[:, :3])
-        target = _places(crop.size, side, uniform[:, 3:])
-        place = torch.arange(side, device=x.device)
+        uniform = draws.uniform(index, draw, 5)
+        crop = self.crop(x.shape, uniform[:, :3])
 
-        def source(corner: Tensor, target: Tensor) -> Tensor:
+        def source(corner: Tensor, side: int, uniform: Tensor) -> Tensor:
             """Where the pixels of a row or column come from; outside the image for the padding."""
+            place, target = torch.arange(side, device=x.device), _places(crop.size, side, uniform)
             inside = (place >= target) & (place < target + crop.size)
             return torch.where(inside, place - target + corner, -2.0 * side)
 
-        rows, columns = source(crop.top, target[:, :1]), source(crop.left, target[:, 1:])
+        rows = source(crop.top, x.shape[2], uniform[:, 3:4])
+        columns = source(crop.left, x.shape[3], uniform[:, 4:])
         return _sample(self.rounded(x), rows[:, :, None], columns[:, None, :], "nearest")
 
 
@@ -162,10 +173,13 @@ class RandomCropResize(_RandomCrop):
         draw: PairNumbers,
         draws: Draws,
     ) -> PairImages:
-        side = x.shape[2]
-        crop = self.crop(side, draws.uniform(index, draw, 3))
-        centres = (torch.arange(side, device=x.device) + 0.5) * crop.size / side - 0.5
-        place = centres.clamp(min=0).minimum(crop.size - 1.0)
-        rows, columns = place + crop.top, place + crop.left
+        crop = self.crop(x.shape, draws.uniform(index, draw, 3))
+
+        def source(corner: Tensor, side: int) -> Tensor:
+            """The places [P, side] that a row or column of the result is interpolated at."""
+            centres = (torch.arange(side, device=x.device) + 0.5) * crop.size / side - 0.5
+            return centres.clamp(min=0).minimum(crop.size - 1.0) + corner
+
+        rows, columns = source(crop.top, x.shape[2]), source(crop.left, x.shape[3])
         resized = _sample(self.rounded(x), rows[:, :, None], columns[:, None, :], "bilinear")
         return self.rounded(resized)

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from milib import checks
 from milib.data import Dataset, SamplePool
+from milib.errors import UserError
 
 PEAK = 240
 """The value of a white pixel: it divides by many numbers of images per class."""
@@ -13,14 +15,14 @@ PEAK = 240
 class ConstructedClassifier(nn.Module):
     """F = H + G by hand (Eq. 4): H is exactly linear, G has a chosen shrinkage and transfer.
 
-    - classes: L.
+    - classes: L, at least 2.
     - y: the label of the clean input.
-    - attacked: the class that the perturbation leads to.
+    - attacked: the class that the perturbation leads to, another one.
     - strength: of G, in (1/2, 1], so that Eq. 2 holds and F is a distribution.
     - power: how fast G shrinks with the perturbation; at least 1, so that F stays in the simplex.
     - transfer: in [0, 1], how much of G the partner can take away.
 
-    The bounds are not checked. For the attacked class a,
+    Raises UserError outside these bounds. For the attacked class a,
 
         G(t delta; x) = strength * t**power * (1 - transfer * w(x)) * (e_a - e_y)
 
@@ -33,8 +35,16 @@ class ConstructedClassifier(nn.Module):
         self, classes: int, y: int, attacked: int, strength: float, power: float, transfer: float
     ):
         super().__init__()
-        self.classes, self.y, self.attacked = classes, y, attacked
-        self.strength, self.power, self.transfer = strength, power, transfer
+        self.classes = checks.count("classes", classes, 2, 10**5)
+        self.y = checks.count("y", y, 0, self.classes - 1)
+        self.attacked = checks.count("attacked", attacked, 0, self.classes - 1)
+        if self.attacked == self.y:
+            raise UserError(f"attacked is {attacked}, as is y: another class")
+        self.strength = checks.number("strength", strength, 0.5, 1)
+        if self.strength == 0.5:
+            raise UserError("strength is 0.5: above it, so that the perturbation changes the class")
+        self.power = checks.number("power", power, 1, 1000)
+        self.transfer = checks.number("transfer", transfer, 0, 1)
 
     def nonlinear(self, size: Tensor, w: Tensor) -> Tensor:
         """G [B, L].
@@ -47,6 +57,9 @@ class ConstructedClassifier(nn.Module):
         return moved[:, None] * (direction[0] - direction[1])
 
     def forward(self, x: Tensor) -> Tensor:
+        size = self.classes + 2
+        if x.shape[1:].numel() != size:
+            raise UserError(f"x has shape {list(x.shape)}: [B, 1, 1, {size}], an image of L + 2")
         flat = x.flatten(1)
         mass, size, w = flat[:, : self.classes], flat[:, self.classes], flat[:, self.classes + 1]
         return (mass + self.nonlinear(size, w)).clamp(min=1e-30).log()
@@ -65,7 +78,10 @@ class ConstructedClassifier(nn.Module):
         """A sample pool of clean one-hot images, w spread evenly over [0, 1] within each class.
 
         - per_class: images of a class.
+
+        Raises UserError for a number below 1.
         """
+        per_class = checks.count("per_class", per_class, 1, 10**5)
         labels = torch.arange(self.classes).repeat_interleave(per_class)
         images = F.one_hot(labels, self.classes + 2) * PEAK
         spread = torch.arange(per_class) * PEAK // max(1, per_class - 1)

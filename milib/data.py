@@ -3,82 +3,22 @@
 import contextlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from milib import rng
+from milib import checks, rng
+from milib.dataset import Dataset, Splits, values_checked
 from milib.errors import UserError
-from milib.shapes import (
-    AnyImages,
-    Bytes,
-    Crops,
-    PairCrop,
-    PairImages,
-    PairNumbers,
-    PairUniform,
-    Whole,
-)
+from milib.shapes import AnyImages, Crops, PairCrop, PairImages, PairNumbers, PairUniform
 
 Part = tuple[np.ndarray, np.ndarray]
 """Images uint8 [n, C, H, W] and labels [n], as a reader of SOURCES gives them."""
 DIGITS_TEST = 397
 """Digits set aside for testing; the other 1,400 are for training and selection."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Labelled images as integers, on one device.
-
-    - images: uint8 [n, C, H, W], with values 0..peak.
-    - labels: int64 [n], in 0..classes-1.
-    - index: int64 [n], each image's number in its source; it addresses the image's random numbers.
-    - classes: how many there are.
-    - peak: the value of a white pixel (255 in 8-bit images).
-    """
-
-    images: Bytes
-    labels: Whole
-    index: Whole
-    classes: int
-    peak: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def pixels(self, where: Tensor | slice = slice(None)) -> Tensor:
-        """Pixels in [0, 1], float32 [k, C, H, W].
-
-        - where: which images: an index tensor [k], a mask [n] or a slice; by default all.
-        """
-        return self.images[where].float() / self.peak
-
-    def take(self, where: Tensor | slice) -> "Dataset":
-        """The data set of some of the images.
-
-        - where: an index tensor [k], a mask [n] or a slice.
-        """
-        images, labels, index = self.images[where], self.labels[where], self.index[where]
-        return Dataset(images, labels, index, self.classes, self.peak)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set in three parts.
-
-    - train: the training images.
-    - heldout: images kept out of training; every choice is made on them.
-    - test: for final numbers only.
-    """
-
-    train: Dataset
-    heldout: Dataset
-    test: Dataset
 
 
 def _digits(_root: Path, _classes: int) -> tuple[Part, Part, int]:
@@ -113,6 +53,7 @@ def _cifar_part(name: str, root: Path, train: bool) -> Part:
     try:
         source = kind(root, train=train)
     except RuntimeError:
+        _refuse_damaged(kind, root)
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 source = kind(root, train=train, download=True)
@@ -123,7 +64,25 @@ def _cifar_part(name: str, root: Path, train: bool) -> Part:
                 f"{kind.base_folder}/ of the official python version there, or set data_root or "
                 f"$MILIB_DATA to where it lies"
             ) from None
+    except OSError as error:
+        raise UserError(f"{root}: CIFAR's files cannot be read: {error.strerror}") from None
     return source.data.transpose(0, 3, 1, 2), np.array(source.targets)
+
+
+def _refuse_damaged(kind: Any, root: Path) -> None:
+    """Name what lies there and is not what its checksum says, rather than call it absent."""
+    from torchvision.datasets.utils import check_integrity
+
+    folder = root / kind.base_folder
+    for path in (root, folder):
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file where a folder should be: delete it, or move it")
+    checksums = {folder / file: checksum for file, checksum in kind.train_list + kind.test_list}
+    checksums[folder / kind.meta["filename"]] = kind.meta["md5"]
+    checksums[root / kind.filename] = kind.tgz_md5
+    for path, checksum in checksums.items():
+        if path.exists() and not check_integrity(path, checksum):
+            raise UserError(f"{path} is damaged: delete it and run again")
 
 
 def _cifar(name: str, root: Path, _classes: int) -> tuple[Part, Part, int]:
@@ -146,29 +105,55 @@ def _dataset(part: Part, classes: int, peak: int, device: torch.device) -> Datas
     images, labels = part
     index = torch.arange(len(labels), device=device)
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    return Dataset(pixels, torch.from_numpy(labels).long().to(device), index, classes, peak)
+    return Dataset(pixels, torch.as_tensor(labels).long().to(device), index, classes, peak)
+
+
+def _folder(root: str | Path) -> Path:
+    if not isinstance(root, str | Path):
+        raise UserError(f"root is {checks.shown(root)}: the folder of the data's files")
+    return Path(root)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if isinstance(device, str | torch.device):
+        with contextlib.suppress(RuntimeError, AssertionError):  # a torch without CUDA: the last
+            torch.empty(0, device=device)
+            return torch.device(device)
+    raise UserError(f"device is {checks.shown(device)}: one that torch has here, as cpu or cuda")
 
 
 def load(
-    name: str, *, classes: int, n_train: int, n_heldout: int, root: Path, device: torch.device
+    name: str,
+    *,
+    classes: int,
+    n_train: int,
+    n_heldout: int,
+    root: str | Path,
+    device: str | torch.device,
 ) -> Splits:
     """A data set of SOURCES, split the same way for every seed.
 
-    - name: a name of SOURCES, else KeyError.
+    - name: a name of SOURCES.
     - classes: how many the data set has.
     - n_train: training images; 0 takes all that are not held out.
     - n_heldout: images held out of the training part.
     - root: the folder of CIFAR's files.
     - device: where the tensors go.
 
-    Raises UserError where files are missing, or classes or sizes do not fit.
+    Raises UserError for an unknown name, for files that are missing or damaged, and where classes
+    or sizes do not fit.
     """
+    checks.choice("name", name, SOURCES)
+    classes = checks.count("classes", classes, 2, 10**5)
+    n_train = checks.count("n_train", n_train, 0)
+    n_heldout = checks.count("n_heldout", n_heldout, 0)
+    root, device = _folder(root), _device(device)
     train_part, test_part, peak = SOURCES[name](root, classes)
-    found = int(train_part[1].max()) + 1
+    found = int(np.max(train_part[1])) + 1
     if found != classes:
         raise UserError(f"classes is {classes}, but {name} has {found}: set classes to {found}")
-    train = _dataset(train_part, classes, peak, device)
-    test = _dataset(test_part, classes, peak, device)
+    train = values_checked(f"{name}'s training part", _dataset(train_part, classes, peak, device))
+    test = values_checked(f"{name}'s test part", _dataset(test_part, classes, peak, device))
     limits = {
         "n_heldout": (n_heldout, len(train) - classes),
         "n_train": (n_train, len(train) - n_heldout),
@@ -179,6 +164,16 @@ def load(
     order = torch.from_numpy(rng.generator(name, "held out").permutation(len(train))).to(device)
     chosen = order[n_heldout:][: n_train or None]
     return Splits(train.take(chosen), train.take(order[:n_heldout]), test)
+
+
+def fingerprint(splits: Splits) -> str:
+    """A 16-digit fingerprint of what a training reads: images, labels, index, classes and peak.
+
+    - splits: the data; `test`, which no training reads, has no part in it. Computed once for each
+      Splits, whose tensors are not to be changed in place.
+    """
+    checks.instance("splits", splits, Splits)
+    return splits.fingerprint
 
 
 def augment(images: AnyImages, uniform: Crops) -> AnyImages:
@@ -198,23 +193,54 @@ def augment(images: AnyImages, uniform: Crops) -> AnyImages:
     return padded[number, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
+def check_crops(what: str, data: Dataset) -> None:
+    """Refuse images that a crop, which shifts them by up to 4 pixels, would leave little of.
+
+    - what: the setting that asks for crops, as the error names it.
+    - data: the images.
+
+    Raises UserError below 8 pixels on a side.
+    """
+    height, width = data.images.shape[2:]
+    if min(height, width) < 8:
+        raise UserError(f"{what}, but the images are {height}x{width}: crops need 8x8 at least")
+
+
+def _lacking(lacking: list[int], classes: int) -> str:
+    """What to do about classes without an image."""
+    if lacking == [0] and classes > 2:
+        return (
+            f"the sample pool has images of all classes 0..{classes - 1} but 0: labels that begin "
+            f"at 1 become labels - 1 with classes {classes - 1}; else give it images of class 0"
+        )
+    return (
+        f"the sample pool has no image of class {lacking[0]}: give it images of every class "
+        f"0..{classes - 1} (a run: raise n_train)"
+    )
+
+
 class SamplePool:
     """The paper's p_s: clean images x_s grouped by their label y_s, on the data's device.
 
     - data: the images to mix with.
-    - augmented: whether they are cropped and flipped as in training; by default not.
+    - augmented: whether they are cropped and flipped as in training; by default not. Crops shift
+      an image by up to 4 pixels, so it must have 8 on a side at least.
 
-    Raises UserError where a class has no image.
+    Raises UserError where a class has no image, and for pixels above the peak or labels that are
+    not 0..classes-1.
     """
 
     def __init__(self, data: Dataset, augmented: bool = False):
+        data = values_checked("data", data)
+        checks.instance("augmented", augmented, bool)
+        if augmented:
+            check_crops("augmented is True", data)
         self.augmented = augmented
         order = torch.argsort(data.labels, stable=True)
         self.data, self.classes = data.take(order), data.classes
         self.sizes = torch.bincount(data.labels, minlength=data.classes)
         if (self.sizes == 0).any():
-            lacking = int((self.sizes == 0).nonzero()[0])
-            raise UserError(f"the sample pool has no image of class {lacking}: raise n_train")
+            raise UserError(_lacking((self.sizes == 0).nonzero()[:, 0].tolist(), data.classes))
         self.starts = self.sizes.cumsum(0) - self.sizes
 
     def position(self, label: PairNumbers, v: PairUniform) -> PairNumbers:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from milib import checks, inference
 from milib.averaging import Defense, Undefended
 from milib.baselines import GaussianNoise, RandomCropResize, RandomPadding, RandomRotation
 from milib.data import SamplePool
+from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairImages, PairNumbers, PairRatio, Predictions, Scores
 
@@ -22,7 +24,7 @@ class MixupInference(Defense):
     - mode: "pl": y_s is the bare classifier's prediction at the current x; "ol": any other label.
     - ratio: lambda in [0, 1], or [least, most] to draw it uniformly from for each draw (B.1).
 
-    Raises ValueError for another mode.
+    Raises UserError for other values, and for images that the pool's do not fit.
     """
 
     needs_prediction = True
@@ -31,9 +33,9 @@ class MixupInference(Defense):
         self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options
     ):
         super().__init__(classifier, **options)
-        if mode not in ("pl", "ol"):
-            raise ValueError(f'mode is {mode!r}: "pl" or "ol"')
-        self.pool, self.mode, self.ratio = pool, mode, ratio
+        checks.instance("pool", pool, SamplePool)
+        self.mode, self.ratio = checks.choice("mode", mode, ("pl", "ol")), _ratio(ratio)
+        self.pool, self.classes = pool, pool.classes
 
     def partners(
         self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws
@@ -52,7 +54,7 @@ class MixupInference(Defense):
         if self.mode == "ol":
             label = (predicted + 1 + (u * (self.pool.classes - 1)).long()) % self.pool.classes
         partner = self.pool.draw(label, v, uniform[:, 3:])
-        low, high = self.ratio if isinstance(self.ratio, list | tuple) else (self.ratio, self.ratio)
+        low, high = self.ratio if isinstance(self.ratio, tuple) else (self.ratio, self.ratio)
         return partner, label, (low + (high - low) * w)[:, None, None, None]
 
     def transform(
@@ -66,6 +68,26 @@ class MixupInference(Defense):
         partner, _, ratio = self.partners(predicted, index, draw, draws)
         return ratio * x + (1 - ratio) * partner
 
+    def check(self, x: Images) -> Tensor:
+        """As in `Defense`; the sample pool's images have the same shape and device."""
+        images, mixed = super().check(x), self.pool.data.images
+        if images.shape[1:] != mixed.shape[1:]:
+            shapes = f"{list(images.shape[1:])}, those of the sample pool {list(mixed.shape[1:])}"
+            raise UserError(f"the images are {shapes}: both the same")
+        if images.device != mixed.device:
+            raise UserError(f"x is on {images.device}, the pool on {mixed.device}: move one")
+        return images
+
+
+def _ratio(value: float | list | tuple) -> float | tuple[float, float]:
+    """lambda as a number, or (least, most)."""
+    if not isinstance(value, list | tuple):
+        return checks.number("ratio", value, 0, 1, "the share of x, or [least, most]")
+    ends = [checks.number(f"ratio[{place}]", end, 0, 1) for place, end in enumerate(value)]
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise UserError(f"ratio is {checks.shown(value)}: [least, most]")
+    return ends[0], ends[1]
+
 
 class MICombined(Defense):
     """MI-OL where MI-PL detects x as adversarial, else the bare prediction (Sec. 4.3, Table 4).
@@ -73,13 +95,22 @@ class MICombined(Defense):
     - pl: MI-PL, which detects: F_yhat(x) - F_PL,yhat(x) > threshold.
     - ol: MI-OL, evaluated for the detected inputs alone, with N draws of its own.
     - threshold: a difference of probabilities.
+
+    Raises UserError for parts of the other mode or of two classifiers.
     """
 
     def __init__(self, pl: MixupInference, ol: MixupInference, threshold: float):
+        for mode, part in (("pl", pl), ("ol", ol)):
+            checks.instance(mode, part, MixupInference)
+            if part.mode != mode:
+                raise UserError(f"{mode} is an MI-{part.mode.upper()}: an MI-{mode.upper()}")
+        if pl.classifier is not ol.classifier:
+            raise UserError("pl and ol defend two classifiers: both the same")
         super().__init__(pl.classifier, draws=pl.draws, chunk=pl.chunk, seed=pl.seed)
         self.pl: MixupInference = pl
         self.ol: MixupInference = ol
-        self.threshold = threshold
+        self.threshold = checks.number("threshold", threshold, -1, 1)
+        self.classes = pl.classes
 
     def transform(
         self,
@@ -89,15 +120,15 @@ class MICombined(Defense):
         draw: PairNumbers,
         draws: Draws,
     ) -> PairImages:
-        raise TypeError(
+        raise UserError(
             "MI-Combined is no one transformation: attack `forward`, or its parts `pl` and `ol`"
         )
 
     def log_mean(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
     ) -> Predictions:
-        index = torch.arange(len(x), device=x.device) if index is None else index
-        base = self.base(x) if base is None else base
+        index = self._index(index, x)
+        base = self._base(inference.working(x), draws, index) if base is None else base
         with torch.no_grad():
             score = detection_score(base, self.pl.log_mean(x, draws, index, base))
             flagged = (score > self.threshold).nonzero()[:, 0]
@@ -106,13 +137,22 @@ class MICombined(Defense):
         other = self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged])
         return base.index_copy(0, flagged, other)
 
+    def check(self, x: Images) -> Tensor:
+        """As in `MixupInference`."""
+        return self.pl.check(x)
+
 
 def detection_score(base: Predictions, defended: Predictions) -> Scores:
     """s = F_yhat(x) - F_MI,yhat(x) [B]: higher means adversarial (minus Delta F_yhat of Eq. 9).
 
     - base: log F(x) [B, L].
     - defended: log F_MI(x) [B, L].
+
+    Raises UserError where they are not of one shape.
     """
+    if base.dim() != 2 or base.shape != defended.shape:
+        shapes = f"{list(base.shape)} and {list(defended.shape)}"
+        raise UserError(f"base and defended are {shapes}: log predictions [B, L], both the same")
     predicted = base.argmax(1, keepdim=True)
     return (base.gather(1, predicted).exp() - defended.gather(1, predicted).exp())[:, 0]
 
@@ -137,11 +177,13 @@ class Kind:
     - title: its name in tables.
     - settings: its parameters; the last one is what a study tunes.
     - make: `make(classifier, pool, **settings, **options)` gives the module.
+    - optional: settings that rows do not name, and `build` takes.
     """
 
     title: str
     settings: dict[str, Limits]
     make: Callable[..., Defense]
+    optional: tuple[str, ...] = ()
 
 
 def _poolless(kind: type[Defense]) -> Callable[..., Defense]:
@@ -172,14 +214,15 @@ def _combined(
 
 
 SIGMA, DEGREES = Limits(0, 1), Limits(0, 180)
-RATIO, SIZES = Limits(0, 1, "number or range"), Limits(1, 32, "whole range")
+RATIO, SIZES = Limits(0, 1, "number or range"), Limits(1, 2**12, "whole range")
+CROP = ("eight_bit",)
 COMBINED = {"ratio_pl": RATIO, "ratio_ol": RATIO, "threshold": Limits(-1, 1)}
 DEFENSES = {
     "none": Kind("no defense", {}, _poolless(Undefended)),
     "gaussian_noise": Kind("Gaussian noise", {"sigma": SIGMA}, _poolless(GaussianNoise)),
     "rotation": Kind("Random rotation", {"degrees": DEGREES}, _poolless(RandomRotation)),
-    "xie": Kind("Xie et al. (2018)", {"sizes": SIZES}, _poolless(RandomPadding)),
-    "guo": Kind("Guo et al. (2018)", {"sizes": SIZES}, _poolless(RandomCropResize)),
+    "xie": Kind("Xie et al. (2018)", {"sizes": SIZES}, _poolless(RandomPadding), CROP),
+    "guo": Kind("Guo et al. (2018)", {"sizes": SIZES}, _poolless(RandomCropResize), CROP),
     "mi_pl": Kind("MI-PL", {"ratio": RATIO}, _mixing("pl")),
     "mi_ol": Kind("MI-OL", {"ratio": RATIO}, _mixing("ol")),
     "mi_combined": Kind("MI-Combined", COMBINED, _combined),
@@ -192,10 +235,18 @@ def build(
 ) -> Defense:
     """The defense of a table row.
 
-    - name: of DEFENSES, else KeyError.
+    - name: of DEFENSES.
     - classifier: images [B, C, H, W] in [0, 1] to logits [B, L].
     - pool: p_s, which MI alone needs.
     - settings: the defense's parameters, by name.
     - options: draws, chunk and seed, as in `Defense`.
+
+    Raises UserError for another name, and for settings that are missing or unknown.
     """
-    return DEFENSES[name].make(classifier, pool, **settings, **options)
+    kind = DEFENSES[checks.choice("name", name, DEFENSES)]
+    for key in settings:
+        checks.choice(f"a setting of {name}", key, (*kind.settings, *kind.optional))
+    missing = [key for key in kind.settings if key not in settings]
+    if missing:
+        raise UserError(f"settings of {name}: {', '.join(missing)} is missing")
+    return kind.make(classifier, pool, **settings, **options)

@@ -1,7 +1,7 @@
 """The one error a user is meant to read."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """One line: what is wrong, where, and what to do. Raised for anything a user can mend."""
 
     def _render_traceback_(self) -> list[str]:

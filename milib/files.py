@@ -1,8 +1,10 @@
 """Files that are complete or absent, checked when read: bytes, tensors, large files in parts."""
 
+import glob
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 
 import safetensors.torch
@@ -14,7 +16,8 @@ from milib.errors import UserError
 def digest(value) -> str:
     """A 16-digit fingerprint of a value.
 
-    - value: anything that JSON can write; what it cannot is written by `str`.
+    - value: anything that JSON can write; what it cannot is written by `str`. The text is ASCII,
+      so no locale has a say in it.
     """
     text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -38,14 +41,31 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     - path: where; its folder is made where it is missing.
     - content: the bytes.
+
+    The temporary name is .NAME.UNIQUE.tmp: two writers, on whatever host, never share one. Raises
+    UserError where the file cannot be written: no room, a read-only folder, a folder of that name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # it is there only where something failed
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({len(content)} bytes): {_why(error)}; "
+            "make room there, or choose a folder that can be written"
+        ) from None
+
+
+def _why(error: OSError) -> str:
+    """The system's own words, without the path."""
+    return error.strerror or " ".join(str(error).split())
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) -> None:
@@ -53,10 +73,21 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict) 
 
     - path: where.
     - tensors: by name, on any device.
-    - metadata: anything that JSON can write.
+    - metadata: anything that JSON can write, without NaN and inf.
+
+    Raises UserError where the metadata are none of these, and as `write_atomic` does.
     """
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    text = json.dumps(metadata)
+    plain: dict[str, torch.Tensor] = {}
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise UserError(f"{path}: tensors hold {name!r}: {type(value).__name__}: tensors alone")
+        # a copy: the format refuses two tensors that share memory
+        plain[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: metadata cannot be written as JSON: {why}") from None
     header = {"checksum": digest([tensors_digest(plain), text]), "metadata": text}
     write_atomic(path, safetensors.torch.save(plain, header))
 
@@ -66,24 +97,46 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 
     - path: the file.
 
-    Raises UserError where the file is damaged.
+    Raises UserError where there is no such file, or it is damaged.
     """
-    tensors, metadata = {}, {}
+    tensors, metadata = {}, None
     try:
+        _refuse_no_file(path)
         with safetensors.safe_open(path, "pt") as file:
             header = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = json.loads(header["metadata"])
-        intact = header["checksum"] == digest([tensors_digest(tensors), header["metadata"]])
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError):
-        intact = False
-    if not intact:
+        if header["checksum"] == digest([tensors_digest(tensors), header["metadata"]]):
+            metadata = json.loads(header["metadata"])
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_why(error)}") from None
+    except UserError:
+        raise
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
         raise UserError(f"{path} is damaged: delete it and run again")
     return tensors, metadata
 
 
+def _refuse_no_file(path: Path) -> None:
+    """Before it is opened: what is no file may block for ever, or end in another error."""
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {what}: give the path of a file")
+
+
 PART = 15 * 2**20
 """Bytes of a part of a large file, for places that take no larger ones."""
+
+
+def _parts(path: Path) -> dict[int, Path]:
+    """The parts that are there, by their number, in its order."""
+    found = {}
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*"):
+        number = part.suffix[1:]
+        if number.isdecimal() and part.name == f"{path.name}.{int(number)}":
+            found[int(number)] = part
+    return dict(sorted(found.items()))
 
 
 def write_parts(path: Path, content: bytes) -> None:
@@ -91,22 +144,35 @@ def write_parts(path: Path, content: bytes) -> None:
 
     - path: their common name.
     - content: the bytes; empty content leaves no part.
+
+    Raises UserError as `write_atomic` does.
     """
-    before = set(path.parent.glob(f"{path.name}.*"))
-    written = {
-        path.with_name(f"{path.name}.{number}"): start
-        for number, start in enumerate(range(0, len(content), PART))
-    }
-    for part, start in written.items():
+    before = _parts(path)
+    starts = range(0, len(content), PART)
+    for number, start in enumerate(starts):
+        part = path.with_name(f"{path.name}.{number}")
         write_atomic(part, content[start : start + PART])
-    for old in before - set(written):
-        old.unlink()
+    for number, old in before.items():
+        if number >= len(starts):
+            old.unlink()
 
 
 def read_parts(path: Path) -> bytes:
     """What `write_parts` wrote; empty where there is nothing.
 
     - path: the parts' common name.
+
+    Raises UserError where a part before another one is missing or cannot be read.
     """
-    parts = sorted(path.parent.glob(f"{path.name}.*"), key=lambda part: int(part.suffix[1:]))
-    return b"".join(part.read_bytes() for part in parts)
+    parts = _parts(path)
+    for number in range(len(parts)):
+        if number not in parts:
+            last = parts[max(parts)].name
+            raise UserError(
+                f"{path}.{number} is missing, though {last} is there: "
+                f"copy all parts again, or delete {path.name}.*"
+            )
+    try:
+        return b"".join(part.read_bytes() for part in parts.values())
+    except OSError as error:
+        raise UserError(f"{path}.* cannot be read: {_why(error)}") from None

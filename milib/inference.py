@@ -4,15 +4,20 @@ Every call has one shape. A row so gives the same bits whatever stands beside it
 of one chunk.
 """
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from milib import checks
 from milib.models import Classifier, ConvNorm, Net, channels_last
 from milib.shapes import Images, Predictions
 
+HALF = (torch.float16, torch.bfloat16)
+"""Types of images that are computed on in float32."""
+PRECISIONS = ("fp32", "bf16")
 observers: list[Callable[[int], None]] = []
 """Called with the number of rows that a chunk has done: a progress bar adds itself here."""
 
@@ -23,6 +28,7 @@ def flops(model: Classifier, shape: Sequence[int]) -> int:
     - model: one of `models`.
     - shape: (C, H, W) of one image.
     """
+    checks.instance("model", model, Classifier)
     copied = frozen(model)
     counts = [2 * copied.head.weight.numel()]
 
@@ -63,6 +69,8 @@ def frozen(model: Net, precision: str = "fp32") -> Net:
     In fp32, logits equal the model's in eval mode to rounding; on CUDA, to that of TF32 where it
     is on.
     """
+    checks.choice("precision", precision, PRECISIONS)
+    checks.instance("model", model, nn.Module)
     copied = copy.deepcopy(model).eval()
     for module in copied.modules():
         if isinstance(module, ConvNorm):
@@ -101,39 +109,64 @@ def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Ten
     - chunk: rows of a call.
     - inputs: tensors of the same length.
     """
+    if len(inputs[0]) == 0:  # one row that does not count tells the shape
+        return function(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in inputs))[:0]
     results = []
     for start, found in pieces(chunk, *inputs):
         results.append(function(*found)[: len(inputs[0]) - start])
     return torch.cat(results)
 
 
-class Folded(torch.autograd.Function):
-    """function(x[row], *addresses) in chunks of pairs, differentiable in x, in flat memory.
-
-    `Folded.apply(function, chunk, x, row, *addresses)`:
+def folded(
+    function: Callable[..., Tensor],
+    chunk: int,
+    weights: Iterator[Tensor],
+    x: Tensor,
+    row: Tensor,
+    *addresses: Tensor,
+) -> Tensor:
+    """function(x[row], *addresses) in chunks of pairs, differentiable once, in flat memory.
 
     - function: takes images [chunk, C, H, W] and the addresses of their pairs.
     - chunk: pairs of a call.
+    - weights: what the function depends on besides; those that ask for a gradient get one.
     - x: images [B, C, H, W].
     - row: the image of each pair [P].
     - addresses: further numbers of each pair [P].
 
-    The backward pass recomputes each chunk before it goes through it, but for the last one, whose
-    graph is kept: there is one graph at a time, however many chunks there are. The classifier's
-    weights get no gradient; a second derivative raises RuntimeError.
+    The backward pass recomputes each chunk, in the random state that it had, but for the last one,
+    whose graph is kept: there is one graph at a time, however many chunks there are. A second
+    derivative raises RuntimeError, and so do weights that were changed in between.
     """
+    if len(row) == 0:  # one pair of an image that does not count tells the shape
+        blank = torch.cat([x, x.new_zeros(1, *x.shape[1:])])
+        return function(blank, *(number.new_zeros(1) for number in addresses))[:0]
+    found = tuple(weights)
+    recorded = any(tensor.requires_grad for tensor in (x, *found))
+    if recorded and torch.is_grad_enabled():
+        return Folded.apply(function, chunk, x, row, addresses, *found)
+    return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
+
+
+class Folded(torch.autograd.Function):
+    """The autograd function behind `folded`."""
 
     @staticmethod
     def forward(
-        ctx, function: Callable[..., Tensor], chunk: int, x: Tensor, row: Tensor, *addresses: Tensor
+        ctx,
+        function: Callable[..., Tensor],
+        chunk: int,
+        x: Tensor,
+        row: Tensor,
+        addresses: tuple[Tensor, ...],
+        *weights: Tensor,
     ) -> Tensor:
-        ctx.function, ctx.chunk, ctx.kept = function, chunk, []
-        ctx.save_for_backward(x, row, *addresses)
-        if not ctx.needs_input_grad[2]:
-            return chunked(lambda row, *piece: function(x[row], *piece), chunk, row, *addresses)
+        ctx.function, ctx.chunk, ctx.pairs, ctx.states = function, chunk, (row, *addresses), []
+        ctx.save_for_backward(x, *weights)
         results = []
-        for start, (where, *piece) in pieces(chunk, row, *addresses):
+        for start, (where, *piece) in pieces(chunk, *ctx.pairs):
             left = len(row) - start
+            ctx.states.append(_random_state(x.device))
             with torch.set_grad_enabled(left <= chunk):
                 images, output = _graph(function, x[where], piece, left)
             results.append(output.detach())
@@ -143,18 +176,46 @@ class Folded(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, row, *addresses = ctx.saved_tensors
+        x, *weights = ctx.saved_tensors
+        wanted = [weight for weight in weights if weight.requires_grad]
+        totals = [torch.zeros_like(weight) for weight in wanted]
         total = torch.zeros_like(x)
-        for start, (where, *piece) in reversed(list(pieces(ctx.chunk, row, *addresses))):
+        chunks = list(zip(pieces(ctx.chunk, *ctx.pairs), ctx.states, strict=True))
+        for (start, (where, *piece)), state in reversed(chunks):
             part = gradient[start : start + ctx.chunk]
             if ctx.kept:  # at first, as the last chunk comes first
                 images, output = ctx.kept.pop()
             else:
-                with torch.enable_grad():
+                with _in_state(x.device, state), torch.enable_grad():
                     images, output = _graph(ctx.function, x[where], piece, len(part))
-            downward = torch.autograd.grad(output, images, part)[0]
-            total.index_put_((where,), downward, accumulate=True)
-        return None, None, total, *[None] * (1 + len(addresses))
+            inputs = (images, *wanted)
+            downward, *found = torch.autograd.grad(output, inputs, part, allow_unused=True)
+            if downward is not None:
+                total.index_put_((where,), downward, accumulate=True)
+            for sum_, value in zip(totals, found, strict=True):
+                if value is not None:
+                    sum_ += value
+        summed = iter(totals)
+        each = [next(summed) if weight.requires_grad else None for weight in weights]
+        return None, None, total, None, None, *each
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+@contextlib.contextmanager
+def _in_state(device: torch.device, states: list[Tensor]) -> Iterator[None]:
+    """The random state of an earlier moment; that of now comes back at the end."""
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        torch.set_rng_state(states[0])
+        if on_cuda:
+            torch.cuda.set_rng_state(states[1], device)
+        yield
 
 
 def _graph(
@@ -165,12 +226,41 @@ def _graph(
     return leaf, function(leaf, *piece)[:count]
 
 
+def logits(classifier: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A classifier's logits [B, L] in float32 or float64, whatever the type of its weights.
+
+    - classifier: images to logits; a net of `models` converts by itself.
+    - x: [B, C, H, W] in float32 or float64.
+    """
+    if isinstance(classifier, nn.Module) and not isinstance(classifier, Classifier):
+        weights = (value.dtype for value in classifier.parameters() if value.is_floating_point())
+        x = x.to(next(weights, x.dtype))
+    found = classifier(x)
+    if isinstance(found, Tensor) and found.dtype in HALF:
+        return found.float()
+    return found
+
+
 def probabilities(model: nn.Module, x: Images, chunk: int) -> Predictions:
     """Softmax predictions F(x) [B, L] in float32, without gradient.
 
     - model: images to logits.
-    - x: [B, C, H, W] in [0, 1].
+    - x: [B, C, H, W] in [0, 1], in floating point.
     - chunk: images of a forward pass.
+
+    Raises UserError for input that is none of these, and where the model gives NaN.
     """
+    x, chunk = working(checks.images("x", x)), checks.count("chunk", chunk)
+    checks.deterministic(model)
     with torch.no_grad():
-        return chunked(lambda piece: model(piece).softmax(1), chunk, x)
+        found = chunked(lambda piece: logits(model, piece), chunk, x)
+    checks.logits(found, len(x))
+    return found.softmax(1)
+
+
+def working(x: Images) -> Images:
+    """Images in the type that is computed in: float64 where they have it, else float32.
+
+    - x: [B, C, H, W] in floating point.
+    """
+    return x.float() if x.dtype in HALF else x

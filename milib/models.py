@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from milib import checks
 from milib.shapes import Images, Predictions
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -212,10 +213,17 @@ ARCHITECTURES = {"small": small, "compact": compact, "resnet50": resnet50}
 def build(name: str, classes: int, channels: int, key: int = 0) -> Classifier:
     """A net with weights drawn from a key, from PyTorch's default distributions.
 
-    - name: of ARCHITECTURES, else KeyError.
+    - name: of ARCHITECTURES.
     - classes, channels: of the images.
-    - key: any integer, as `rng.key` makes them; by default 0. Global generators stay as they are.
+    - key: an integer of 64 bits, as `rng.key` makes them; by default 0. Global generators stay as
+      they are.
+
+    Raises UserError for another name, fewer than 2 classes, and numbers that are not whole.
     """
+    checks.choice("name", name, ARCHITECTURES)
+    classes = checks.count("classes", classes, 2, 10**5)
+    channels = checks.count("channels", channels, 1, 10**4)
+    key = checks.count("key", key, -(2**63), 2**63)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key % 2**63)
         return ARCHITECTURES[name](classes, channels)

@@ -75,7 +75,7 @@ def craft(model: nn.Module, batch: Batch) -> Tensor:
     """
     settings = batch.settings
     assert batch.attacker is not None
-    examples = attacks.pgd(
+    examples = attacks.unchecked_pgd(
         inference.refold(batch.attacker, model),
         batch.x,
         batch.y,

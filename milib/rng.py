@@ -5,25 +5,46 @@ No global generator is read or set, and no number depends on batch size, order o
 
 import hashlib
 import math
+import warnings
+import weakref
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from milib.shapes import PairNumbers, Random
+from milib.checks import shown
+from milib.errors import UserError
+from milib.shapes import Images, Numbers, PairNumbers, Random
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _M1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _M2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
+_attackers: weakref.WeakKeyDictionary[nn.Module, set[int]] = weakref.WeakKeyDictionary()
+"""The keys of the draws that attacked a classifier in this process."""
+
+
 def key(*parts) -> int:
     """A signed 64-bit key, as in `key(seed, "mixup", epoch)`.
 
-    - parts: anything with a stable repr.
+    - parts: words and numbers, or tuples of them.
+
+    Raises UserError for anything else: what it is called may differ from process to process.
     """
-    hashed = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    hashed = hashlib.blake2b(repr(_plain(parts)).encode(), digest_size=8).digest()
     return int.from_bytes(hashed, "little", signed=True)
+
+
+def _plain(part: object) -> object:
+    """A part in the one form of its value: numpy writes its own numbers otherwise."""
+    if isinstance(part, tuple):
+        return tuple(_plain(each) for each in part)
+    if isinstance(part, np.generic):
+        part = part.item()
+    if part is None or isinstance(part, str | int | float):
+        return part
+    raise UserError(f"draws of {shown(part)}: words and numbers, as in Draws(0, 'attack')")
 
 
 def generator(*parts) -> np.random.Generator:
@@ -41,14 +62,54 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ ((z >> 31) & (2**33 - 1))
 
 
+def joined(index: PairNumbers, draw: PairNumbers) -> PairNumbers:
+    """One number [P] for each (index, draw): the address of draws inside a draw.
+
+    - index, draw: int64 [P].
+    """
+    return _mix(_mix(index * _GOLDEN) + draw * _GOLDEN) & (2**63 - 1)
+
+
+def content(x: Images) -> Numbers:
+    """A number for each image, made of its pixels: an image without a name is known by it.
+
+    - x: [B, C, H, W].
+
+    A pixel that differs in its last bit gives another number.
+    """
+    pixels = (x.detach().float() + 0.0).contiguous().view(torch.int32).flatten(1).long()
+    place = torch.arange(pixels.shape[1], device=x.device)
+    return _mix(pixels * _GOLDEN + place).sum(1) & (2**63 - 1)
+
+
 class Draws:
     """The random numbers of one purpose, addressed by (example index, draw, coordinate).
 
-    - purpose: anything with a stable repr, as in `Draws(seed, "attack")`.
+    - purpose: words and numbers, as in `Draws(seed, "attack")`.
+
+    An attack takes other draws than the scoring: `attacked` and `scored` see to it.
     """
 
     def __init__(self, *purpose):
         self.key = key(*purpose)
+
+    def attacked(self, classifier: nn.Module) -> None:
+        """Remember that an attack on a classifier took these draws.
+
+        - classifier: the bare one.
+        """
+        _attackers.setdefault(classifier, set()).add(self.key)
+
+    def scored(self, classifier: nn.Module) -> None:
+        """Warn where these draws have attacked the classifier that they now score.
+
+        - classifier: the bare one.
+
+        An example that was made against the very draws of the scoring looks too strong.
+        """
+        if self.key in _attackers.get(classifier, ()):
+            text = "these draws attacked the classifier before: score with others"
+            warnings.warn(f"{text}, as in Draws(seed, 'score')", stacklevel=3)
 
     def _bits(self, index: Tensor, draw: Tensor, size: int) -> Tensor:
         state = _mix(_mix(index * _GOLDEN + self.key) + draw * _GOLDEN)

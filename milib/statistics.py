@@ -3,13 +3,15 @@
 Intervals are three numbers: the value, then the ends of its 95 % interval.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
-from milib import rng
+from milib import checks, rng
+from milib.errors import UserError
 from milib.shapes import OtherValues, Points, Values
 
 RESAMPLES = 2000
@@ -23,12 +25,32 @@ def _weights(size: int) -> np.ndarray:
     return draw.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size
 
 
+def _values(name: str, given: object, size: int | None = None) -> np.ndarray:
+    """Numbers [n] as float64: finite, at least one, and `size` of them where that is given."""
+    try:
+        values = np.asarray(given, float)
+    except (ValueError, TypeError, RuntimeError):  # the last: a tensor in a graph
+        raise UserError(f"{name} is {checks.shown(given)}: numbers [n], one an image") from None
+    if values.ndim != 1 or not values.size:
+        raise UserError(f"{name} has shape {list(values.shape)}: [n] with n at least 1")
+    if not np.isfinite(values).all():
+        found = int(np.isfinite(values).argmin())
+        raise UserError(f"{name}[{found}] is {values[found]}: finite numbers")
+    if size is not None and len(values) != size:
+        raise UserError(f"{name} has {len(values)} numbers, the other scores {size}: one an image")
+    return values
+
+
 def wilson(successes: int, total: int) -> tuple[float, float]:
     """The ends of Wilson's 95 % interval for a proportion (1927).
 
     - successes: how many of `total`.
-    - total: how many in all.
+    - total: how many in all, at least 1.
+
+    Raises UserError for successes below 0 or above the total, and numbers that are not whole.
     """
+    total = checks.count("total", total)
+    successes = checks.count("successes", successes, 0, total)
     found = binomtest(successes, total).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
@@ -37,8 +59,10 @@ def interval(values: Values) -> tuple[float, float, float]:
     """Mean and 95 % interval: Wilson's where all values are 0 or 1, else a bootstrap over images.
 
     - values: one per image [n].
+
+    Raises UserError where there is none, or one is not finite.
     """
-    values = np.asarray(values, float)
+    values = _values("values", values)
     if np.isin(values, (0, 1)).all():
         return float(values.mean()), *wilson(int(values.sum()), len(values))
     return mean_interval(values)
@@ -48,8 +72,10 @@ def mean_interval(values: Values) -> tuple[float, float, float]:
     """Mean and its 95 % interval from a bootstrap over images.
 
     - values: one per image [n]; for a paired comparison, the differences.
+
+    Raises UserError where there is none, or one is not finite.
     """
-    values = np.asarray(values, float)
+    values = _values("values", values)
     low, high = np.quantile(_weights(len(values)) @ values, (0.025, 0.975))
     return float(values.mean()), float(low), float(high)
 
@@ -62,8 +88,12 @@ def two_proportions(
     - first, second: the proportions.
     - first_total, second_total: how many each is taken of.
 
-    The interval is Newcombe's (1998, method 10).
+    The interval is Newcombe's (1998, method 10). Raises UserError for proportions outside [0, 1]
+    and totals below 1.
     """
+    first, second = checks.number("first", first, 0, 1), checks.number("second", second, 0, 1)
+    first_total = checks.count("first_total", first_total)
+    second_total = checks.count("second_total", second_total)
     first_low, first_high = wilson(round(first * first_total), first_total)
     second_low, second_high = wilson(round(second * second_total), second_total)
     difference = first - second
@@ -74,7 +104,7 @@ def two_proportions(
 
 def _wins(clean: Values, adversarial: OtherValues) -> np.ndarray:
     """[n, m]: 1 where the adversarial score is the higher one, 1/2 at a tie."""
-    difference = np.asarray(adversarial)[:, None] - np.asarray(clean)[None, :]
+    difference = adversarial[:, None] - clean[None, :]
     return (np.sign(difference) + 1) / 2
 
 
@@ -83,7 +113,10 @@ def auc(clean: Values, adversarial: OtherValues) -> float:
 
     - clean: scores of clean inputs [n].
     - adversarial: scores of adversarial inputs [m], expected to be higher.
+
+    Raises UserError where there is none, or one is not finite.
     """
+    clean, adversarial = _values("clean", clean), _values("adversarial", adversarial)
     return float(_wins(clean, adversarial).mean())
 
 
@@ -91,7 +124,11 @@ def auc_samples(clean: Values, adversarial: Values) -> np.ndarray:
     """The AUC in every bootstrap resample [RESAMPLES]; the two scores of an image move together.
 
     - clean, adversarial: scores of the same images [n].
+
+    Raises UserError where there is none, one is not finite, or their numbers differ.
     """
+    clean = _values("clean", clean)
+    adversarial = _values("adversarial", adversarial, len(clean))
     weights = _weights(len(clean))
     return ((weights @ _wins(clean, adversarial)) * weights).sum(1)
 
@@ -100,7 +137,10 @@ def roc(clean: Values, adversarial: OtherValues) -> tuple[np.ndarray, np.ndarray
     """False and true positive rates of the detection `score > threshold`, by rising rates.
 
     - clean, adversarial: scores [n] and [m].
+
+    Raises UserError where there is none, or one is not finite.
     """
+    clean, adversarial = _values("clean", clean), _values("adversarial", adversarial)
     truth = np.repeat([0, 1], [len(clean), len(adversarial)])
     scores = np.concatenate([clean, adversarial])
     false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
@@ -111,8 +151,11 @@ def detected_at(clean: Values, adversarial: OtherValues, false_positives: float 
     """The highest true positive rate that a threshold reaches within a false positive rate.
 
     - clean, adversarial: scores [n] and [m].
-    - false_positives: the largest rate allowed.
+    - false_positives: the largest rate allowed, in [0, 1].
+
+    Raises UserError for another rate, and as `roc` does.
     """
+    false_positives = checks.number("false_positives", false_positives, 0, 1)
     false, true = roc(clean, adversarial)
     return float(true[false <= false_positives].max())
 
@@ -121,7 +164,17 @@ def pareto(points: Points) -> Values:
     """Which points no other point beats in one coordinate without losing in the other: bool [n].
 
     - points: (clean, robust accuracy) [n, 2].
+
+    Raises UserError for another shape and where a number is not finite.
     """
+    try:
+        points = np.asarray(points, float)
+    except (ValueError, TypeError):
+        raise UserError(f"points is {checks.shown(points)}: numbers [n, 2]") from None
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise UserError(f"points has shape {list(points.shape)}: [n, 2] with n at least 1")
+    if not np.isfinite(points).all():
+        raise UserError("points holds NaN or inf: finite numbers [n, 2]")
     better = (points[:, None] >= points[None]).all(2) & (points[:, None] > points[None]).any(2)
     return np.logical_not(better.any(0))
 
@@ -130,6 +183,10 @@ def percent(values: tuple[float, float, float]) -> str:
     """A mean and its interval in percent: "83.9 [81.5, 86.0]".
 
     - values: mean, low and high end, as fractions.
+
+    Raises UserError where they are not three finite numbers.
     """
-    mean, low, high = (100 * value for value in values)
+    if not isinstance(values, Sequence | np.ndarray) or len(values) != 3:
+        raise UserError(f"values is {checks.shown(values)}: (mean, low end, high end)")
+    mean, low, high = 100 * _values("values", values)
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -3,6 +3,9 @@
 z says whether the input is adversarial. For z = 1, Eq. 2 is assumed: the prediction yhat differs
 from the label y. Arguments named after G are expectations over p_s at one component k:
 `g` = G_k(delta; x0), `transferred` = E G_k(delta; x~0), `mixed` = E G_k(lambda delta; x~0).
+
+Everything here raises UserError for numbers that are not finite, arrays of different shapes, a
+mode that is neither "pl" nor "ol", a ratio outside [0, 1], fewer than 2 classes and no draws.
 """
 
 import math
@@ -12,14 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from milib import checks
 from milib.constructed import ConstructedClassifier
 from milib.defenses import MixupInference
+from milib.errors import UserError
 from milib.inference import chunked
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, Predictions
 
 Quantity = float | np.ndarray | Tensor
 """A number, or one per image: the formulas go element by element and return what they are given."""
+MODES = ("pl", "ol")
+PARTS = ("F(x0)", "F(x)", "F(x~)", "F(x~0)", "F(x~0 + delta)", "F_MI(x0)")
+"""What `components` gives, by name."""
+
+
+def _setting(mode: str, ratio: float, classes: int) -> tuple[float, int]:
+    """Lambda and L, checked as the mode is."""
+    checks.choice("mode", mode, MODES)
+    return checks.number("ratio", ratio, 0, 1), checks.count("classes", classes, 2)
 
 
 def table1(
@@ -38,6 +52,13 @@ def table1(
     - classes: L. E 1[y = y_s] is 1/(L-1) for MI-OL (Eq. 15).
     - g, mixed: pairs (component y, component yhat), used where `adversarial`.
     """
+    ratio, classes = _setting(mode, ratio, classes)
+    if not isinstance(adversarial, bool | np.bool_):
+        raise UserError(f"adversarial is {checks.shown(adversarial)}: True or False")
+    for name, pair in (("g", g), ("mixed", mixed)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise UserError(f"{name} is {checks.shown(pair)}: (component y, component yhat)")
+    checks.quantities(g_y=g[0], g_yhat=g[1], mixed_y=mixed[0], mixed_yhat=mixed[1])
     if not adversarial:
         after = 1.0 if mode == "pl" else ratio
         return {"y": (1.0, after), "yhat": (1.0, after)}
@@ -52,6 +73,7 @@ def delta_F(before: Quantity, after: Quantity) -> Quantity:
 
     - before, after: probabilities at one component k, F_k(x) and F_MI,k(x).
     """
+    checks.quantities(before=before, after=after)
     return after - before
 
 
@@ -60,6 +82,7 @@ def ric(delta_y: Quantity, delta_yhat: Quantity) -> Any:
 
     - delta_y, delta_yhat: Delta F at y and at yhat.
     """
+    checks.quantities(delta_y=delta_y, delta_yhat=delta_yhat)
     return (delta_y > 0) & (delta_yhat < 0)
 
 
@@ -72,6 +95,7 @@ def ric_thresholds(mode: str, ratio: float, classes: int) -> tuple[float, float]
 
     D_k = E[G_k(delta; x0) - G_k(lambda delta; x~0)].
     """
+    ratio, classes = _setting(mode, ratio, classes)
     if mode == "pl":
         return ratio - 1, 1 - ratio
     return (ratio - 1) * (classes - 2) / (classes - 1), 0.0
@@ -84,6 +108,7 @@ def mechanisms(g: Quantity, transferred: Quantity, mixed: Quantity) -> tuple[Qua
 
     They are G(delta; x0) - E G(delta; x~0) and E[G(delta; x~0) - G(lambda delta; x~0)].
     """
+    checks.quantities(g=g, transferred=transferred, mixed=mixed)
     return g - transferred, transferred - mixed
 
 
@@ -95,6 +120,8 @@ def detection_gap(ratio: float, g_yhat: Quantity, mixed_yhat: Quantity) -> Quant
 
     This is Eq. 14 and 16; Eq. 11 as printed has the opposite sign.
     """
+    ratio = checks.number("ratio", ratio, 0, 1)
+    checks.quantities(g_yhat=g_yhat, mixed_yhat=mixed_yhat)
     return g_yhat - mixed_yhat - (1 - ratio)
 
 
@@ -109,6 +136,8 @@ def ideal_clean_accuracy(ratio: float, classes: int, draws: int) -> float:
     L - 1 other labels. The result is exact: such counts are independent Poisson variables of mean
     N / (L - 1), given that they sum to N. A tie counts as an error.
     """
+    ratio, classes = _setting("ol", ratio, classes)
+    draws = checks.count("draws", draws)
     if ratio >= 1:
         return 1.0
     most = math.ceil(draws * ratio / (1 - ratio) - 1e-9) - 1  # the largest harmless count
@@ -130,20 +159,31 @@ def ideal_clean_accuracy(ratio: float, classes: int, draws: int) -> float:
 def enumerated(mi: MixupInference, x: Images) -> Predictions:
     """The exact E_ps F(x~) [B, L] (Eq. 20): Algorithm 1 over every image of the pool.
 
-    - mi: with one ratio; a range raises ValueError.
+    - mi: with one ratio.
     - x: [B, C, H, W] in [0, 1].
+
+    Raises UserError for a range of ratios and for images that are none.
     """
+    _one_ratio(mi)
+    checks.images("x", x)
     with torch.no_grad():
-        guesses = mi.base(x).argmax(1)
-        pairs = zip(x, guesses, strict=True)
+        base = mi.base(x)
+        if not len(x):
+            return base
+        pairs = zip(x, base.argmax(1), strict=True)
         return torch.stack([_expectation(mi, image, guess) for image, guess in pairs])
+
+
+def _one_ratio(mi: MixupInference) -> float:
+    checks.instance("mi", mi, MixupInference)
+    if not isinstance(mi.ratio, float | int):
+        raise UserError(f"mi draws its ratio from {mi.ratio}: one number, as in ratio=0.5")
+    return float(mi.ratio)
 
 
 def _expectation(mi: MixupInference, image: Tensor, guess: Tensor) -> Tensor:
     """E F(x~) [L] for one image: its partners are weighted by p_s."""
-    ratio, labels = mi.ratio, mi.pool.data.labels
-    if isinstance(ratio, list | tuple):
-        raise ValueError(f"the ratio is {ratio}: give one number")
+    ratio, labels = _one_ratio(mi), mi.pool.data.labels
     allowed = ((labels == guess) == (mi.mode == "pl")).nonzero()[:, 0]
 
     def evaluate(partner: Tensor) -> Tensor:
@@ -167,8 +207,17 @@ def components(
 
     `F(x0)` and `F(x)`; `F(x~)`, its clean counterpart `F(x~0)`, and `F(x~0 + delta)` (transfer
     without shrinkage), all three with the partners drawn around the prediction at x; and
-    `F_MI(x0)`, MI on the clean input with its own partners.
+    `F_MI(x0)`, MI on the clean input with its own partners. Raises UserError for a range of ratios,
+    images that are none, and where the two are not of one shape.
     """
+    _one_ratio(mi)
+    checks.images("clean", clean)
+    checks.images("adversarial", adversarial)
+    if clean.shape != adversarial.shape:
+        shape = list(clean.shape)
+        raise UserError(f"adversarial has shape {list(adversarial.shape)}: that of clean, {shape}")
+    index = checks.labels("index", index, len(clean), clean.device)
+    checks.instance("draws", draws, Draws)
     with torch.no_grad():
         base_clean, base = mi.base(clean), mi.base(adversarial)
         predicted, count = base.argmax(1), len(clean)
@@ -212,10 +261,10 @@ def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
 
     Besides: `clean` and `clean_MI`, the predicted label's components before and after MI at x0;
     `score_0` and `score_1`, detection scores for z = 0 and 1; `eq2`, who satisfies Eq. 2; `right`,
-    whether MI decides x as y.
+    whether MI decides x as y. Raises UserError for a record that is none.
     """
-    parts = {name: np.array(value) for name, value in record.items() if name.startswith("F")}
-    label, classes = np.array(record["labels"]), parts["F(x)"].shape[1]
+    parts, label = _record(record)
+    ratio, classes = _setting(mode, ratio, parts["F(x)"].shape[1])
     guess, before = parts["F(x)"].argmax(1), parts["F(x0)"].argmax(1)
     rows = np.arange(len(label))
     found = {"eq2": (before == label) & (guess != label)}
@@ -247,6 +296,19 @@ def measured(record: dict, mode: str, ratio: float) -> dict[str, np.ndarray]:
     return found
 
 
+def _record(record: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The predictions [n, L] and labels [n] of a record."""
+    try:
+        parts = {name: np.array(record[name]) for name in PARTS}
+        label, shape = np.array(record["labels"]), parts["F(x)"].shape
+    except (TypeError, KeyError, ValueError):  # the last: rows of different lengths
+        raise UserError(f"record: predictions [n, L] {', '.join(PARTS)}; and labels [n]") from None
+    checks.quantities(**parts)
+    if len(shape) != 2 or label.shape != shape[:1] or not np.isin(label, range(shape[1])).all():
+        raise UserError(f"record has F(x) {list(shape)}: [n, L], with n labels in 0..L-1")
+    return parts, label.astype(int)
+
+
 def exact(world: ConstructedClassifier, mode: str, ratio: float, per_class: int = 4) -> dict:
     """Algorithm 1 enumerated on a constructed classifier, beside Table 1.
 
@@ -259,6 +321,7 @@ def exact(world: ConstructedClassifier, mode: str, ratio: float, per_class: int 
     `table_adversarial`: the same from `table1`; `g`, `transferred`, `mixed`: see the top of this
     module, each (y, yhat); `right`: whether the adversarial input is decided as y.
     """
+    checks.instance("world", world, ConstructedClassifier)
     mi = MixupInference(world, world.pool(per_class), mode, ratio)
     inputs = torch.cat([world.clean(), world.adversarial()])
     before, after = world(inputs).softmax(1), enumerated(mi, inputs)

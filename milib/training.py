@@ -5,17 +5,18 @@ All randomness is addressed by (seed, model, epoch, step or image).
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from milib import attacks, files, inference, models, rng
+from milib import attacks, checks, inference, models, recipes, rng, training_state
 from milib.cuda_graph import CudaGraph
-from milib.data import Dataset, Splits, augment
+from milib.data import Dataset, Splits, augment, check_crops, values_checked
+from milib.divergence import Watch
 from milib.errors import UserError
-from milib.objectives import ATTACK, OBJECTIVES, Batch, numbers
+from milib.objectives import OBJECTIVES, Batch, numbers
 
 VERSION = 1
 """Part of every recipe: raised by hand when the same recipe would give other weights."""
@@ -24,59 +25,8 @@ STATE_SECONDS = 60
 ATTACKED = 200
 """Held-out images attacked after an epoch of a training without attacks. PGD-10 on all of them
 would make such a training a tenth longer."""
-MODELS = tuple(OBJECTIVES)
-"""Every model that can be trained, by its name."""
-ADVERSARIAL = tuple(name for name in MODELS if set(ATTACK) <= set(OBJECTIVES[name].keys))
-"""Those whose training attacks the net."""
-CHOICES = {
-    "name": MODELS,
-    "model": tuple(models.ARCHITECTURES),
-    "schedule": ("step", "onecycle"),
-    "augment": ("none", "crop_flip"),
-}
-"""A recipe's keys that name something, with the names."""
-NUMBERS = ("seed", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
-"""The other keys of every recipe; OBJECTIVES has those of one objective."""
-NOTES = ("version", "data", "classes", "n_train", "n_heldout")
-"""Keys that a recipe may carry to say what it was for; training does not read them."""
-
-
-def check(recipe: dict) -> None:
-    """Refuse a recipe that `train` cannot follow.
-
-    - recipe: as in `train`.
-
-    Raises UserError for a missing key, an unknown one, or an unknown name.
-    """
-    needed = (*CHOICES, *NUMBERS)
-    if recipe.get("name") in OBJECTIVES:
-        needed += OBJECTIVES[recipe["name"]].keys
-    missing = [key for key in needed if key not in recipe]
-    if missing:
-        raise UserError(f"recipe: no {', '.join(missing)}; its keys are {', '.join(needed)}")
-    for key, names in CHOICES.items():
-        if recipe[key] not in names:
-            raise UserError(f"recipe: {key} is {recipe[key]!r}; choose among {', '.join(names)}")
-    unknown = [str(key) for key in recipe if key not in (*needed, *NOTES)]
-    if unknown:
-        raise UserError(f"recipe: unknown {', '.join(unknown)}; its keys are {', '.join(needed)}")
-
-
-def rate(settings: dict, progress: float) -> float:
-    """The learning rate.
-
-    - settings: the recipe, of which `schedule` and `lr` are read.
-    - progress: the share of the training that is done, in [0, 1).
-
-    step: x0.1 at 1/2 and at 3/4 (100 and 150 of 200 epochs). onecycle: linear up during the first
-    fifth, then a cosine to zero.
-    """
-    if settings["schedule"] == "step":
-        return settings["lr"] * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
-    warm = 0.2
-    if progress < warm:
-        return settings["lr"] * (0.05 + 0.95 * progress / warm)
-    return settings["lr"] * 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
+MODELS, ADVERSARIAL = recipes.MODELS, recipes.ADVERSARIAL
+"""Every model that can be trained, by its name; those whose training attacks the net."""
 
 
 class Trainer:
@@ -104,6 +54,7 @@ class Trainer:
         self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.log: list[dict] = []
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.watch = Watch(self.model, settings["name"], settings["lr"])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -144,6 +95,9 @@ class Trainer:
         """Take step `self.step` of epoch `self.epoch`.
 
         - order: the epoch's permutation, as `order` gives it.
+
+        Raises UserError where loss or weights are not finite: on a CPU at once, on a GPU, which a
+        look would stop, when `watch.stop` is called next.
         """
         settings, size = self.settings, self.settings["batch_size"]
         data = self.data.take(order[self.step * size : (self.step + 1) * size])
@@ -155,11 +109,14 @@ class Trainer:
             parameter.grad = gradient
         progress = (self.epoch + self.step / self.steps_per_epoch) / settings["epochs"]
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(settings, progress)
+            group["lr"] = recipes.rate(settings, progress)
         self.optimizer.step()
         # the sum stays on the device: a step does not wait for the one before
         self.total += loss.double() * len(data)
         self.step += 1
+        self.watch.note(loss, self.step)
+        if self.device.type == "cpu":
+            self.watch.stop(self.epoch + 1)
 
     def _stage(self) -> int | None:
         """The stage that manifold mixup mixes at this step."""
@@ -174,10 +131,11 @@ class Trainer:
         - chunk: images of a forward pass.
         - epsilon: radius of the ball, on pixels in [0, 1]; a step is a quarter of it.
 
-        Where training has no attack, the first ATTACKED images are attacked, else all.
+        Where training has no attack, the first ATTACKED images are attacked, else all. Raises
+        UserError where a logit is not finite.
         """
         data, scorer = self.splits.heldout, inference.frozen(self.model)
-        clean = _accuracy(scorer, data.pixels(), data.labels, chunk)
+        clean = self._accuracy(scorer, data.pixels(), data.labels, chunk)
         if self.settings["name"] not in ADVERSARIAL:
             data = data.take(slice(ATTACKED))
         chunk = min(chunk, len(data))  # no padding: of a small training it would take a quarter
@@ -187,19 +145,38 @@ class Trainer:
 
         def craft(x: Tensor, y: Tensor, begin: Tensor) -> Tensor:
             step_size, steps = epsilon / 4, [10]
-            return attacks.pgd(
+            return attacks.unchecked_pgd(
                 attacker, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start=begin
             )[:, 0]
 
         examples = inference.chunked(craft, chunk, x, data.labels, start)
-        robust = _accuracy(scorer, examples, data.labels, chunk)
+        robust = self._accuracy(scorer, examples, data.labels, chunk)
         return {"heldout_clean": clean, "heldout_pgd10": robust, "attacked": len(data)}
 
+    def _accuracy(self, scorer: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
+        with torch.no_grad():
+            logits = inference.chunked(scorer, chunk, x)
+        self.watch.check(logits, self.epoch + 1)
+        return (logits.softmax(1).argmax(1) == y).float().mean().item()
+
+    def _identity(self) -> dict:
+        """What the file of this training, unfinished, is the state of."""
+        return {
+            "recipe": recipes.followed(self.settings),
+            "data": self.splits.fingerprint,
+            "precision": self.precision,
+            "device": self.device.type,
+            "version": VERSION,
+        }
+
     def save(self, path: Path) -> None:
-        """Write weights, momentum and position as one complete file.
+        """Write weights, momentum, position and what this training is as one complete file.
 
         - path: where; `restore` goes on from it.
+
+        Raises UserError where the training has diverged, or the file cannot be written.
         """
+        self.watch.stop(self.epoch + 1)
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             momentum = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
@@ -207,16 +184,22 @@ class Trainer:
                 tensors[f"momentum.{name}"] = momentum
         position = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
         position |= {"log": self.log, "total": self.total.item()}
-        files.write_tensors(path, tensors, position)
+        training_state.write(path, self._identity(), tensors, position)
 
     def restore(self, path: Path) -> None:
         """Go on from what `save` wrote.
 
         - path: the file.
 
-        Raises UserError where the file is damaged.
+        Raises UserError where the file is damaged, holds a training of another recipe, other data,
+        precision, device type or VERSION, or does not hold together.
         """
-        tensors, position = files.read_tensors(path)
+        wanted = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.settings["momentum"]:
+            for name, parameter in self.model.named_parameters():
+                wanted[f"momentum.{name}"] = parameter
+        steps = self.steps_per_epoch
+        tensors, position = training_state.read(path, self._identity(), steps, wanted)
         weights = {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
         self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
@@ -238,18 +221,14 @@ class Trainer:
         self.total.zero_()
 
 
-def _accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
-    return (inference.probabilities(model, x, chunk).argmax(1) == y).float().mean().item()
-
-
 def _nothing(_news: dict | int) -> None:
     """What is called where nobody wants to be told."""
 
 
 def train(
-    recipe: dict,
+    recipe: Mapping,
     splits: Splits,
-    state: Path | None = None,
+    state: str | Path | None = None,
     *,
     epsilon: float,
     precision: str = "fp32",
@@ -263,7 +242,8 @@ def train(
     - splits: the data, on the device to train on. Every epoch is scored on `heldout`; `test` is
       not read.
     - state: the file of the unfinished training, saved every minute and gone on from where it
-      exists. The caller removes it. By default nothing is saved.
+      exists and is of this recipe, data, precision, device type and VERSION. The caller removes
+      it. By default nothing is saved.
     - epsilon: radius of PGD-10 on held-out images, on pixels in [0, 1].
     - precision: "fp32" (default) or "bf16" (autocast).
     - chunk: held-out images of a forward pass, by default 256.
@@ -275,23 +255,39 @@ def train(
 
     - name: the objective, one of MODELS; it also addresses the random numbers.
     - model: the net, one of `models.ARCHITECTURES`: small (8x8 images), compact, resnet50 (32x32).
-    - seed: any integer.
+    - seed: any integer of 64 bits.
     - epochs: passes over the training images.
-    - batch_size: images of a step.
-    - lr: the highest learning rate.
-    - schedule: of the learning rate, "step" or "onecycle"; see `rate`.
-    - momentum, nesterov, weight_decay: of SGD; a number, a bool, a number.
-    - augment: "none" or "crop_flip" (for 32x32 images).
+    - batch_size: images of a step, at least 2.
+    - lr: the highest learning rate, above 0 and at most 100.
+    - schedule: of the learning rate, "step" or "onecycle"; see `recipes.rate`.
+    - momentum, nesterov, weight_decay: of SGD; a number below 1, a bool (True needs momentum), a
+      number in [0, 1].
+    - augment: "none" or "crop_flip" (for 32x32 images; they need 8x8 at least).
     - alpha: of mixup's Beta(alpha, alpha), for mixup, interpolated_at, manifold_mixup, long_mixup.
     - ratio: mixup's fixed lambda in [0, 1], for matched_mixup.
     - epsilon, train_step_size, train_steps: of PGD inside training, for at and interpolated_at; the
       radius and the step on pixels in [0, 1], and how many steps.
-    - NOTES: keys that training does not read, allowed so that a recipe can say what it was for.
+    - `recipes.NOTES`: keys that training does not read, allowed so that a recipe can say what it
+      was for.
 
-    Raises UserError for a recipe that cannot be followed, or a damaged state.
+    Raises UserError for a recipe that cannot be followed, other arguments that are none of these,
+    a state that is damaged or of another training, and as soon as loss, weights or held-out logits
+    are not finite. Nothing of a diverged training is saved.
     """
-    check(recipe)
+    recipe = recipes.checked(recipe)
+    checks.instance("splits", splits, Splits)
+    epsilon, chunk = checks.radius("epsilon", epsilon), checks.count("chunk", chunk)
+    checks.choice("precision", precision, inference.PRECISIONS)
+    for name, told in (("report", report), ("tick", tick)):
+        if not callable(told):
+            raise UserError(f"{name} is {checks.shown(told)}: a function of one argument")
+    state = training_state.location(state)
+    for name in ("train", "heldout"):
+        values_checked(f"splits.{name}", getattr(splits, name))
+    if recipe["augment"] == "crop_flip":
+        check_crops("recipe: augment is crop_flip", splits.train)
     trainer = Trainer(recipe, splits, precision)
+    recipes.check_net(recipe, trainer.model, splits.train)
     if state is not None and state.exists():
         trainer.restore(state)
         for entry in trainer.log:
@@ -306,6 +302,7 @@ def train(
                 trainer.seconds += time.perf_counter() - started
                 started = saved = time.perf_counter()
                 trainer.save(state)
+        trainer.watch.stop(trainer.epoch + 1)
         entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
         entry |= trainer.heldout(chunk, epsilon)
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -20,12 +21,15 @@ CHECKED = [
     for name in (
         "rng",
         "data",
+        "dataset",
         "models",
         "inference",
         "attacks",
+        "adaptive",
         "averaging",
         "baselines",
         "defenses",
+        "scoring",
         "theory",
         "statistics",
     )
@@ -56,6 +60,14 @@ torch.set_num_threads(1)
 def root() -> Path:
     """The project root."""
     return ROOT
+
+
+@pytest.fixture
+def as_a_user():
+    """The library without the checks of shapes that tests add: what a user's call ends in."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

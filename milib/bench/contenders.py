@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from milib import attacks, data, defenses, inference, models, rng
+from milib import adaptive, data, defenses, inference, models, rng
 from milib.bench import peers
 from milib.bench.setting import EPSILON, STEP_SIZE, Setting, Sizes
 
@@ -141,7 +141,7 @@ def mi_adaptive(s: Setting) -> Run:
     """milib's MI-OL: its adaptive gradient (Eq. 24) on `few` images, with `draws` samples."""
     defense, draws, index, y = s.mi(), rng.Draws("bench"), _index(s), s.y[: len(s.few)]
     options = {"variant": "eq24", "first": 0, "samples": s.sizes.draws}
-    return lambda: attacks.adaptive_gradient(defense, s.few, y, index, draws, **options)
+    return lambda: adaptive.adaptive_gradient(defense, s.few, y, index, draws, **options)
 
 
 def mi_gradient(s: Setting) -> Run:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from milib import attacks, defenses, inference, rng
+from milib.adaptive import adaptive_gradient
 from milib.bench.contenders import Contender, Run, mi_adaptive, mi_gradient
 from milib.bench.setting import EPSILON, STEP_SIZE, Setting, Sizes, fastest, timed
 from milib.data import SamplePool
@@ -124,7 +125,7 @@ def _scaling(sizes: Sizes) -> dict[str, dict]:
     def adaptive(count: int) -> Run:
         options = {"variant": "eq24", "first": 0, "samples": count}
         y = s.y[: len(s.few)]
-        return lambda: attacks.adaptive_gradient(defense, s.few, y, index, draws, **options)
+        return lambda: adaptive_gradient(defense, s.few, y, index, draws, **options)
 
     points, sweep = [unit, 2 * unit, 4 * unit, 6 * unit], partial(_sweep, s.device)
     return {

@@ -10,6 +10,7 @@ import sys
 from milib.errors import UserError
 from milib.report.index import build
 from milib.report.profile import profile
+from milib.report.run_folder import RunFolder
 from milib.study import paths
 
 
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         folder = paths.outputs_root() / run
         index = build(folder)
-        print(f"{profile(folder)}\nreport: {os.path.relpath(index)}")
+        print(
+            *RunFolder(folder).lost(),
+            profile(folder),
+            f"report: {os.path.relpath(index)}",
+            sep="\n",
+        )
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

@@ -15,7 +15,7 @@ import nbformat
 from milib import files
 from milib.errors import UserError
 from milib.report import findings
-from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, pack
+from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, listed, pack
 from milib.study import paths
 from milib.study.store import read_json
 
@@ -54,11 +54,18 @@ def tidy(path: Path) -> bytes:
 
     - path: the notebook.
 
-    Raises UserError where a cell failed or a path of this machine is shown.
+    Raises UserError where it is damaged or not executed to its end, where a cell failed or a path
+    of this machine is shown.
     """
-    notebook = nbformat.read(path, 4)
+    read_json(path)
+    try:
+        notebook = nbformat.read(path, 4)
+    except (nbformat.ValidationError, KeyError, TypeError, AttributeError, ValueError):
+        raise UserError(f"{path} is not a notebook: delete it and run it again") from None
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
+        if not executed(cell):
+            raise UserError(f"{path} is not executed to its end: run it again")
         kept = {"tags": cell.metadata.get("tags", [])}
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             kept["jupyter"] = {"source_hidden": True}
@@ -73,6 +80,17 @@ def tidy(path: Path) -> bytes:
     return (text + "\n").encode()
 
 
+def executed(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell was run to its end; one without code always was.
+
+    - cell: of an executed notebook.
+    """
+    if cell.cell_type != "code" or not cell.source.strip():
+        return True
+    status = cell.metadata.get("papermill", {}).get("status", "completed")
+    return cell.get("execution_count") is not None and status in ("completed", "failed")
+
+
 def timed(run: RunFolder) -> dict[str, dict]:
     """A live run's profile; where papermill ran without make, with the seconds that it noted.
 
@@ -80,7 +98,7 @@ def timed(run: RunFolder) -> dict[str, dict]:
     """
     profile = {}
     for name, found in run.notes()["profile"].items():
-        notebook = read_json(run.path / "notebooks" / f"{name}.ipynb") or {}
+        notebook = read_json(run.path / "notebooks" / f"{name}.ipynb", {})
         taken = notebook.get("metadata", {}).get("papermill", {}).get("duration")
         profile[name] = found | {"seconds": round(taken, 1)} if taken else found
     return profile
@@ -113,7 +131,13 @@ def curate(folder: Path, target: Path) -> None:
     Raises UserError, before anything is written, where the run is not whole.
     """
     run, before = RunFolder(folder), RunFolder(target)
-    notebooks = {path.stem: tidy(path) for path in sorted(run.path.glob("notebooks/*.ipynb"))}
+    left = listed(run.path, "notebooks/*.ipynb")
+    for path in left:
+        if path.stem.endswith(".failed"):
+            raise UserError(
+                f"{path} is of a run that did not end: `make study RUN={run.name}` runs it again"
+            )
+    notebooks = {path.stem: tidy(path) for path in left}
     if not notebooks:
         raise UserError(
             f"{folder} has no executed notebook: `make study RUN={run.name}` makes them"
@@ -134,8 +158,8 @@ def curate(folder: Path, target: Path) -> None:
 
 def _exhibits(folder: Path, as_svg: set[str]) -> list[Path]:
     """The files of a live run's tables and figures that are kept."""
-    found = [*folder.glob("tables/[!.]*.csv"), *folder.glob("figures/[!.]*.png")]
-    return found + [path for path in folder.glob("figures/[!.]*.svg") if path.stem in as_svg]
+    found = listed(folder, "tables/*.csv") + listed(folder, "figures/*.png")
+    return found + [path for path in listed(folder, "figures/*.svg") if path.stem in as_svg]
 
 
 def _remove(target: Path, before: dict, notes: dict, as_svg: set[str]) -> None:
@@ -155,7 +179,7 @@ def shown_as_svg(run: str) -> set[str]:
     - run: its name.
     """
     pages = [paths.project_root() / page for page in PAGES]
-    text = "".join(page.read_text() for page in pages if page.exists())
+    text = "".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
     return set(re.findall(rf"\b{re.escape(run)}/figures/(\w+)\.svg", text))
 
 
@@ -171,7 +195,7 @@ def main(arguments: list[str]) -> None:
     for run in arguments:
         curate(paths.outputs_root() / run, reference / run)
     files.write_atomic(reference / "FINDINGS.md", findings.text(reference).encode())
-    page = findings.readme((root / "README.md").read_text(), reference)
+    page = findings.readme((root / "README.md").read_text(encoding="utf-8"), reference)
     files.write_atomic(root / "README.md", page.encode())
     print(json.dumps({"curated": arguments, "findings": "outputs/reference/FINDINGS.md"}))
 

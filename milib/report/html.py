@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 HERE = Path(__file__).parent
-CSS = (HERE / "style.css").read_text()
+CSS = (HERE / "style.css").read_text("utf-8")
 LOADS = re.compile(
     r"<script\b.*?</script\s*>|<style\b.*?</style\s*>"
     r"|<(?:img|iframe|link|source|video|audio|embed|object|image|use|base|meta)\b[^>]*>",

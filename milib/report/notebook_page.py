@@ -45,7 +45,7 @@ def notebook_html(notebook: Path, page: Path, home: str = "") -> bool:
     """
     title, _ = notebook_title(notebook)
     source = _fingerprint(notebook, home)
-    if page.exists() and f'name="source" content="{source}"' in page.read_text()[:400]:
+    if page.exists() and f'name="source" content="{source}"' in page.read_text("utf-8")[:400]:
         return False
     with warnings.catch_warnings():  # theirs, about old notebook formats and their own dependencies
         warnings.simplefilter("ignore")
@@ -59,7 +59,7 @@ def notebook_html(notebook: Path, page: Path, home: str = "") -> bool:
 
 def _fingerprint(notebook: Path, home: str) -> str:
     """Of all that decides what the page shows: a link to a notebook needs that notebook."""
-    texts = [notebook.read_text(), *((HERE / name).read_text() for name in SHAPES)]
+    texts = [notebook.read_text("utf-8"), *((HERE / name).read_text("utf-8") for name in SHAPES)]
     neighbours = sorted(path.name for path in notebook.parent.glob("*.ipynb"))
     return digest([*texts, home, neighbours])
 
@@ -71,7 +71,7 @@ def _rendered(notebook: Path) -> tuple[str, str]:
 
     from milib.report.exporter import exporter
 
-    content = nbformat.reads(notebook.read_text(), as_version=4)
+    content = nbformat.reads(notebook.read_text("utf-8"), as_version=4)
     content.metadata.pop("widgets", None)  # without their state nbconvert shows widgets' text
     for cell in content.cells:
         for output in cell.get("outputs", []):

@@ -1,13 +1,16 @@
 """What a curated run measured and how its models were trained, as values for FINDINGS.md."""
 
+import contextlib
+import math
 from dataclasses import dataclass
 
 from milib import statistics
-from milib.attacks import ADAPTIVE
+from milib.adaptive import ADAPTIVE
+from milib.errors import UserError
 from milib.report import verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
-from milib.study.claims import Comparison
+from milib.study.comparisons import Comparison
 from milib.study.params import Params
 from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
 from milib.views import provenance
@@ -21,6 +24,23 @@ AGAINST_BASELINES = {
 """The claims that compare a row with each baseline, and the row."""
 
 
+def number(row: dict[str, str], column: str) -> float:
+    """A cell of a table as a number.
+
+    - row: column -> cell.
+    - column: the cell's.
+
+    Raises UserError where there is none.
+    """
+    with contextlib.suppress(KeyError, ValueError):
+        if math.isfinite(found := float(row[column])):
+            return found
+    where = next(iter(row.values()), "")
+    raise UserError(
+        f"tables: {column} of {where!r} is {row.get(column)!r}, no number: run its notebook again"
+    )
+
+
 def measured(row: dict[str, str], column: str) -> str:
     """A cell of a table with its interval: "90.4 [88.4, 92.1]"; empty where the row has none.
 
@@ -29,9 +49,10 @@ def measured(row: dict[str, str], column: str) -> str:
     """
     if not row.get(column):
         return ""
-    text = f"{float(row[column]):.1f}"
+    text = f"{number(row, column):.1f}"
     if row.get(f"{column} low"):
-        text += f" [{float(row[f'{column} low']):.1f}, {float(row[f'{column} high']):.1f}]"
+        low, high = number(row, f"{column} low"), number(row, f"{column} high")
+        text += f" [{low:.1f}, {high:.1f}]"
     return text
 
 
@@ -91,8 +112,8 @@ def defended(run: RunFolder) -> list[Defended]:
         better = []
         for name, row in rows.items():
             other = name.startswith(f"{model} + ") and "MI-OL" not in name
-            if other and float(row[PRIMARY]) > float(mi[PRIMARY]):
-                better.append(f"{name.removeprefix(f'{model} + ')} {float(row[PRIMARY]):.1f}")
+            if other and number(row, PRIMARY) > number(mi, PRIMARY):
+                better.append(f"{name.removeprefix(f'{model} + ')} {number(row, PRIMARY):.1f}")
         gain = signed(gains.get(model, {}), f"{PRIMARY}, points", turned=True)
         net = Defended(
             model=model,
@@ -117,7 +138,7 @@ def signed(row: dict[str, str], column: str, turned: bool = False) -> str:
     ends = [column, f"{column} low", f"{column} high"]
     if not all(row.get(end) for end in ends):
         return ""
-    mean, low, high = (float(row[end]) for end in ends)
+    mean, low, high = (number(row, end) for end in ends)
     if turned:
         mean, low, high = -mean, -high, -low
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -149,7 +170,8 @@ def adaptive_images(run: RunFolder) -> int:
 
     - run: the run's folder.
     """
-    return max((int(row["test images"]) for row in run.table("stronger")), default=0)
+    counts = (int(number(row, "test images")) for row in run.table("stronger"))
+    return max(counts, default=0)
 
 
 def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:
@@ -177,7 +199,7 @@ def detection(run: RunFolder) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {}
     for row in run.table("detection"):
-        found.setdefault(row["model"], {})[row["detector"]] = f"{float(row['AUC, all']):.3f}"
+        found.setdefault(row["model"], {})[row["detector"]] = f"{number(row, 'AUC, all'):.3f}"
     return found
 
 
@@ -259,8 +281,8 @@ def residuals(run: RunFolder) -> list[str]:
     """
     found = []
     for row in run.table("parameters"):
-        if row["residual"] and abs(float(row["residual"])) > 1:
-            found.append(f"{row['row']} {float(row['residual']):+.1f}")
+        if row["residual"] and abs(number(row, "residual")) > 1:
+            found.append(f"{row['row']} {number(row, 'residual'):+.1f}")
     return found
 
 
@@ -283,7 +305,7 @@ def choices(run: RunFolder) -> list[dict[str, str]]:
     found = []
     for row in run.table("otherwise"):
         name = "difference, points"
-        low, high = float(row[f"{name} low"]), float(row[f"{name} high"])
+        low, high = number(row, f"{name} low"), number(row, f"{name} high")
         if low > 0 or high < 0:
             column = "PGD-10" if row["column"] == PRIMARY else row["column"]
             told = {"choice": row["choice"], "row": row["row"], "column": column}
@@ -307,7 +329,7 @@ def as_published(run: RunFolder) -> dict[str, str]:
     for row in run.table("otherwise"):
         printed = paper.get(row["row"], {}).get(row["column"], "<")
         if row["choice"] == "the prediction is attacked" and not printed.startswith("<"):
-            here = float(row["otherwise"]) / 100
+            here = number(row, "otherwise") / 100
             values = statistics.two_proportions(here, count, float(printed) / 100, 1000)
             found[row["row"]] = verdicts.difference(Comparison(row["row"], *values))
     return found

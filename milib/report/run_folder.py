@@ -8,12 +8,12 @@ and figures.
 import csv
 import json
 import lzma
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 from milib.errors import UserError
-from milib.study.notebook import INJECTED, MARK, assignments
-from milib.study.store import intact, read_json, read_record
+from milib.study.store import fault, lost_records, profiled, read_json, read_profile, read_record
 
 PACKED = "records.jsonl.xz"
 """The records of a curated run: one line of JSON each, by file name. `xzcat` shows them."""
@@ -30,12 +30,54 @@ class Timing(NamedTuple):
     entries: list[dict]
 
 
+def _are_seconds(seconds: object) -> bool:
+    number = isinstance(seconds, int | float) and math.isfinite(seconds)
+    return seconds is None or number
+
+
+def _is_about(about: object) -> bool:
+    """Whether this is what `views.provenance.about` says of a table or figure."""
+    if not isinstance(about, dict):
+        return False
+    words = [about.get(key, "") for key in ("notebook", "caption", "settings", "models")]
+    lists = [about.get(key, []) for key in ("records", "checkpoints")]
+    listing = all(isinstance(each, list) for each in lists)
+    return listing and all(isinstance(word, str) for word in words)
+
+
+def _are_notes(notes: object) -> bool:
+    """Whether this is what run.json holds."""
+    if not isinstance(notes, dict) or not set(NOTED) <= set(notes):
+        return False
+    if not all(isinstance(notes[part], dict) for part in NOTED):
+        return False
+    for timing in notes["profile"].values():
+        if not isinstance(timing, dict) or timing.keys() != {"seconds", "entries"}:
+            return False
+        if not _are_seconds(timing["seconds"]) or not profiled(timing["entries"]):
+            return False
+    abouts = [*notes["tables"].values(), *notes["figures"].values()]
+    tabular = all(isinstance(each, dict) for each in notes["parameters"].values())
+    return tabular and all(map(_is_about, abouts))
+
+
 class Log(NamedTuple):
     """A training log: the recipe in its first line, then an entry an epoch."""
 
     file: str
     recipe: dict
     epochs: list[dict]
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder by name, without hidden ones: those are an unfinished write's.
+
+    - folder: a run's folder.
+    - pattern: as in `Path.glob`.
+    """
+    return sorted(
+        path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith(".")
+    )
 
 
 class RunFolder:
@@ -66,16 +108,15 @@ class RunFolder:
 
     def _curated_notes(self) -> dict[str, dict]:
         notes = read_json(self.path / NOTES)
-        if not isinstance(notes, dict) or not set(NOTED) <= set(notes):
+        if not _are_notes(notes):
             raise UserError(f"{self.path / NOTES} is damaged: take it from git")
         return notes
 
     def _gathered(self) -> dict[str, dict]:
-        notebooks = {path.stem for path in self.path.glob("notebooks/*.ipynb")}
-        profiled = {path.stem for path in self.path.glob("profile/*.json")}
-        names = sorted(name for name in notebooks | profiled if not name.endswith(".failed"))
+        left = listed(self.path, "notebooks/*.ipynb") + listed(self.path, "profile/*.json")
+        names = sorted({path.stem for path in left if not path.stem.endswith(".failed")})
         parameters = {
-            name: parameters_of(self.path / "notebooks" / f"{name}.ipynb") for name in names
+            name: parameters_of(self.path / "profile" / f"{name}.parameters") for name in names
         }
         return {
             "parameters": {name: found for name, found in parameters.items() if found},
@@ -87,15 +128,21 @@ class RunFolder:
     def _profiled(self, notebook: str) -> dict:
         path = self.path / "profile" / f"{notebook}.seconds"
         try:
-            seconds = float(path.read_text()) if path.exists() else None
-        except ValueError:
-            raise UserError(f"{path} holds no number: delete it") from None
-        entries = read_json(self.path / "profile" / f"{notebook}.json", [])
+            seconds = float(path.read_text(encoding="utf-8")) if path.exists() else None
+        except (OSError, ValueError):
+            seconds = math.nan
+        if not _are_seconds(seconds):
+            raise UserError(f"{path} holds no number: delete it")
+        entries = read_profile(self.path / "profile" / f"{notebook}.json")
         return {"seconds": seconds, "entries": entries}
 
     def _abouts(self, kind: str) -> dict[str, dict]:
-        paths = sorted(self.path.glob(f"{kind}/[!.]*.json"))
-        return {path.stem: read_json(path) or {} for path in paths}
+        found = {}
+        for path in listed(self.path, f"{kind}/*.json"):
+            found[path.stem] = read_json(path)
+            if not _is_about(found[path.stem]):
+                raise UserError(f"{path} is damaged: delete it and run its notebook again")
+        return found
 
     def records(self) -> dict[str, dict]:
         """Every record by its file name (`score-<fingerprint>.json`), each checked.
@@ -110,13 +157,36 @@ class RunFolder:
                 self._records = {path.name: read_record(path) for path in paths}
         return self._records
 
+    def lost(self) -> list[str]:
+        """The records that notebooks read when they last ran and that are gone, one line each.
+
+        Raises UserError where a profile is damaged.
+        """
+        if self.curated:
+            return []  # complete, or refused when it was curated
+        told = []
+        for notebook, names in lost_records(self.path).items():
+            for name in names:
+                again = f"`make study RUN={self.name}` makes it again"
+                told.append(f"{self.path / 'records' / name}, of {notebook}, is gone: {again}")
+        return told
+
     def table(self, name: str) -> list[dict[str, str]]:
         """The rows of a table, column -> cell as text; none where there is no such table.
 
         - name: as in tables/<name>.csv.
+
+        Raises UserError where the file is damaged.
         """
         path = self.path / "tables" / f"{name}.csv"
-        return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+        if not path.exists():
+            return []
+        try:
+            text = path.read_text(encoding="utf-8")
+            columns, *lines = csv.reader(text.splitlines(), strict=True)
+            return [dict(zip(columns, cells, strict=True)) for cells in lines]
+        except (OSError, ValueError, csv.Error):
+            raise UserError(f"{path} is damaged: delete it and run its notebook again") from None
 
     def tables(self) -> list[str]:
         """The names of the tables, in the order in which the notebooks made them."""
@@ -129,7 +199,7 @@ class RunFolder:
     def _in_order(self, kind: str, endings: tuple[str, ...]) -> list[str]:
         names: set[str] = set()
         for ending in endings:
-            names |= {path.stem for path in self.path.glob(f"{kind}/[!.]*.{ending}")}
+            names |= {path.stem for path in listed(self.path, f"{kind}/*.{ending}")}
 
         def place(name: str) -> tuple[str, int, str]:
             """A notebook reads more and more records, so their number tells what came first."""
@@ -160,12 +230,14 @@ class RunFolder:
     def logs(self) -> list[Log]:
         """The training logs, by file name. Raises UserError where one is damaged."""
         found = []
-        for path in sorted(self.path.glob("checkpoints/*.jsonl")):
+        for path in listed(self.path, "checkpoints/*.jsonl"):
             try:
-                recipe, *epochs = map(json.loads, path.read_text().splitlines())
-                if not isinstance(recipe, dict):
-                    raise ValueError("no recipe")
-            except ValueError:
+                text = path.read_text(encoding="utf-8")
+                recipe, *epochs = map(json.loads, text.splitlines())
+                whole = all(isinstance(each, dict) for each in (recipe, *epochs))
+                if not whole or not isinstance(recipe.get("name"), str):
+                    raise ValueError("no recipe, or no epoch")
+            except (OSError, ValueError, RecursionError):
                 raise UserError(f"{path} is damaged: delete it") from None
             found.append(Log(path.name, recipe, epochs))
         return found
@@ -193,10 +265,19 @@ def unpack(path: Path) -> dict[str, dict]:
         for line in lines:
             content = json.loads(line)
             name = content.pop("file")
-            if not intact(content):
+            if name in found or fault(name, content):
                 raise ValueError(name)
             found[name] = content
-    except (lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError):
+    except (
+        OSError,
+        lzma.LZMAError,
+        EOFError,
+        RecursionError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):
         where = f" at or after record {name}" if name else ""
         raise UserError(
             f"{path} is damaged{where}: curate the run again, or take it from git"
@@ -204,16 +285,11 @@ def unpack(path: Path) -> dict[str, dict]:
     return found
 
 
-def parameters_of(notebook: Path) -> dict | None:
-    """The parameters of an executed notebook: its parameters cell, then what papermill injected.
+def parameters_of(path: Path) -> dict | None:
+    """The parameters that a notebook ran with, every key: `open_study` noted the values it took.
 
-    - notebook: its path; None is returned where it does not exist or has no parameters cell.
+    - path: profile/<notebook>.parameters of a live run; None is returned where it does not exist.
 
     Raises UserError where the file is damaged.
     """
-    found: dict = {}
-    for cell in (read_json(notebook) or {}).get("cells", []):
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and source.startswith((MARK, INJECTED)):
-            found |= assignments(source)
-    return found or None
+    return read_json(path)

@@ -15,17 +15,24 @@ def resolve_device(run: Params) -> torch.device:
 
     - run: its `device`.
 
-    Raises UserError for another word, and where torch sees no CUDA.
+    Raises UserError where torch sees no CUDA, or fewer of them.
     """
-    name = run.device
+    name, count = run.device, torch.cuda.device_count()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    asked = f"run '{run.run}': device is '{run.device}'"
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"{asked}: one of auto, cpu, cuda, cuda:<n>")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    found, asked = torch.device(name), f"run '{run.run}': device is '{run.device}'"
+    if found.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{asked}, but torch sees no CUDA here: use -p device cpu")
-    return torch.device(name)
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise UserError(f"{asked}, but torch sees {count} of them: the last is cuda:{count - 1}")
+    return found
+
+
+def cores() -> int:
+    """The CPU cores that this process may use; all of them where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_precision(run: Params, device: torch.device) -> str:
@@ -79,7 +86,7 @@ def prepare(run: Params, device: torch.device) -> None:
     PyTorch cannot fix the kernels of `models.Rectified`: a test on a GPU compares two calls.
     """
     if device.type == "cpu":
-        torch.set_num_threads(run.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(run.threads or cores())
         keep_freed_memory()
     else:
         tf32 = scoring(run, device) == "TF32"

@@ -1,19 +1,25 @@
 """What code means: fingerprints that a reworded docstring or comment leaves alone.
 
 A record is keyed by the meaning of the code that made its numbers. A notebook is rerun for the code
-that it can see.
+that it can see. Weights are used while training means what it meant at `training.VERSION`: its
+meaning is pinned in `milib.study.pinned`, and this module run as a command pins another.
 """
 
 import ast
 import functools
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import milib
-from milib.files import digest
+from milib.errors import UserError
+from milib.files import digest, write_atomic
+from milib.study import pinned
 
-PACKAGE = Path(milib.__file__).parent
-CORE = "rng data models inference attacks averaging baselines defenses constructed theory"
+PACKAGE = Path(milib.__file__).resolve().parent
+CORE = "rng dataset data models inference attacks adaptive averaging scoring baselines"
+CORE += " defenses constructed theory"
 EXPERIMENTS = "common analysis matching oblivious adaptive_attacks"
 COMPUTE = (
     *("milib." + name for name in CORE.split()),
@@ -21,6 +27,12 @@ COMPUTE = (
     *("milib.study.experiments." + name for name in EXPERIMENTS.split()),
 )
 """The modules that decide a record's numbers. Training does not: a record names its weights."""
+WEIGHTS = "training training_state divergence recipes objectives models inference attacks dataset"
+WEIGHTS += " data rng cuda_graph"
+TRAINING = (*("milib." + name for name in WEIGHTS.split()), "milib.study.device")
+"""The modules in which lies what decides weights; `training_digest` takes what training names."""
+ROOTS = ("milib.training", "milib.study.device")
+"""Those of TRAINING all of whose definitions count."""
 
 
 def _module(path: Path) -> str:
@@ -29,26 +41,21 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {_module(path): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+SOURCES = {
+    _module(path): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("[!.]*.py"))
+}
 """Every module's text as this process has it, whatever is edited while it lives."""
 
 
-@functools.cache
-def meaning(source: str) -> str:
-    """The syntax tree of Python source as text: no comments, layout, docstrings or bare strings.
-
-    - source: Python source. What is not Python (a notebook's magics) is returned as it is.
-    """
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return source
+def _tree(source: str) -> ast.Module:
+    """The syntax tree of source without docstrings and bare strings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
             if isinstance(block, list):
                 setattr(node, name, [line for line in block if not _is_bare_string(line)])
-    return ast.dump(tree)
+    return tree
 
 
 def _is_bare_string(node: ast.AST) -> bool:
@@ -57,6 +64,53 @@ def _is_bare_string(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as lists and words that are the same in every version of Python.
+
+    Empty fields are left out, since versions differ in them, and so is the u of u"text". Constants
+    are ASCII: which characters are printable depends on the version.
+    """
+    if isinstance(node, list):
+        return [_plain(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = {}
+    for name, value in ast.iter_fields(node):
+        if value is not None and value != [] and name != "kind":
+            fields[name] = _plain(value)
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = [_plain(each) for each in _pieces(node)]
+    return [type(node).__name__, fields]
+
+
+def _pieces(node: ast.JoinedStr) -> list[ast.expr]:
+    """The parts of an f-string, its text in as few pieces as there can be."""
+    found: list[ast.expr] = []
+    for each in node.values:
+        before = found[-1] if found else None
+        if not isinstance(each, ast.Constant):
+            found.append(each)
+        elif isinstance(before, ast.Constant):
+            found[-1] = ast.Constant(f"{before.value}{each.value}")
+        elif each.value:
+            found.append(each)
+    return found
+
+
+@functools.cache
+def meaning(source: str) -> str:
+    """The syntax tree of Python source as text: no comments, layout, docstrings or bare strings.
+
+    - source: Python source. What is not Python (a notebook's magics) is returned as it is.
+
+    Every version of Python gives the same text.
+    """
+    try:
+        return json.dumps(_plain(_tree(source)), sort_keys=True)
+    except (SyntaxError, ValueError):  # ValueError: a null byte, in some versions
+        return source
 
 
 def code_digest(modules: tuple[str, ...] = COMPUTE) -> str:
@@ -96,3 +150,83 @@ def reachable(modules: Iterable[str]) -> set[str]:
         around = {".".join(parts[:count]) for count in range(1, len(parts))}
         left |= (imported(SOURCES[name]) | around) - found
     return found
+
+
+# The training code
+
+
+def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """What a module's top defines, by name; each import alone; what defines nothing under ""."""
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            source = getattr(node, "module", None)
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                yield name, ast.ImportFrom(source, [alias], 0)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for name in _mentioned(target):
+                    yield name, node
+        else:
+            yield "", node
+
+
+def _mentioned(node: ast.AST) -> set[str]:
+    """Every name and attribute in a piece of code."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            found.add(each.id)
+        elif isinstance(each, ast.Attribute):
+            found.add(each.attr)
+        elif isinstance(each, ast.alias):
+            found.add(each.name)
+    return found
+
+
+def training_digest() -> str:
+    """A fingerprint of what decides weights: the definitions that training names, at any remove.
+
+    A data set's reader is not among them: its images have a fingerprint of their own. Nor is an
+    attack that training does not use.
+    """
+    definitions: dict[str, list[ast.AST]] = {"": []}
+    left = {""}
+    for module in TRAINING:
+        for name, node in _definitions(_tree(SOURCES[module])):
+            definitions.setdefault(name, []).append(node)
+            if module in ROOTS:
+                left.add(name)
+    found: dict[str, object] = {}
+    while left:
+        name = left.pop()
+        found[name] = _plain(definitions[name])
+        for node in definitions[name]:
+            left |= (_mentioned(node) & definitions.keys()) - found.keys()
+    return digest(found)
+
+
+def check_training() -> None:
+    """Refuse weights where the training code means something else than what was pinned.
+
+    Raises UserError.
+    """
+    if training_digest() != pinned.TRAINING:
+        raise UserError(
+            "the training code was changed: raise training.VERSION, unless it gives the same "
+            "weights; then pin its meaning with `python -m milib.study.identity`"
+        )
+
+
+def main() -> None:
+    """The command line: writes the training code's meaning into milib/study/pinned.py."""
+    name, found = "milib.study.pinned", training_digest()
+    text = re.sub(r'(?m)^TRAINING = ".*"$', f'TRAINING = "{found}"', SOURCES[name])
+    write_atomic(PACKAGE / "study" / "pinned.py", text.encode())
+    print(f"pinned: {found}")
+
+
+if __name__ == "__main__":
+    main()

@@ -57,11 +57,11 @@ def fingerprint(notebook: str, run: Params) -> str:
     A changed docstring or comment changes nothing, nor does a module that it cannot reach.
     """
     path = project_root() / "notebooks" / f"{notebook}.ipynb"
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     code = "\n".join(text for kind, text in sources if kind == "code")
     seen = sorted(identity.reachable(identity.imported(code)))
     claims = [claim for claim in claims_table() if claim["notebook"] == notebook]
-    paper = (project_root() / "params" / "paper" / f"{run.paper_table}.csv").read_text()
-    shown = [claims, paper, repr(paper_run(run.paper_table))]
+    paper = project_root() / "params" / "paper" / f"{run.paper_table}.csv"
+    shown = [claims, paper.read_text(encoding="utf-8"), repr(paper_run(run.paper_table))]
     return digest([sources, repr(run), identity.code_digest(tuple(seen)), shown])

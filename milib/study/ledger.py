@@ -16,8 +16,15 @@ LEDGER = ROOT / "outputs" / "reference" / "c10" / "ledger.yaml"
 
 
 def steps() -> list[dict]:
-    """The ledger's steps in order, each with `id`, `title` and `command`."""
-    return yaml.safe_load(LEDGER.read_text())
+    """The ledger's steps in order, each with `id`, `title` and `command`.
+
+    Ends in one line where the ledger cannot be read.
+    """
+    try:
+        found = yaml.safe_load(LEDGER.read_text(encoding="utf-8"))
+        return [{key: step[key] for key in ("id", "title", "command")} for step in found]
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+        sys.exit(f"UserError: {LEDGER} is damaged: take it from git")
 
 
 def command(step: str) -> str:

@@ -1,18 +1,27 @@
-"""A notebook's parameters cell, and the study that it describes."""
+"""A notebook's parameters, which are the values of its names, and the study that they describe."""
 
-import ast
-from collections.abc import Iterable
+import contextlib
+import dataclasses
+import difflib
+import json
+import sys
+from weakref import WeakSet
 
 from milib.errors import UserError
-from milib.study.params import Params, build, read_yaml
-from milib.study.paths import project_root
+from milib.files import write_atomic
+from milib.study.params import KEYS, Params, build, read_yaml, unknown
+from milib.study.paths import parameter_file
 from milib.study.study import Study
 
-MARK = "# The run's parameters"
-"""First words of the notebooks' parameters cell; papermill's own cell begins with INJECTED."""
-INJECTED = "# Parameters"
 TABLES = ("rows", "grids")
 """Parameters that are tables: the cell leaves those of params/digits.yaml there, as None."""
+PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+"""What a parameter may be. Modules, functions and arrays under other names are none."""
+SIMILAR = 0.82
+"""From here on a name is taken for a misspelt key: `epohcs` is at 0.83, `drawn` at 0.8."""
+
+_opened: WeakSet = WeakSet()
+"""The shells in which a study was opened: what later cells bind there is no parameter."""
 
 
 def parameters_cell() -> str:
@@ -21,10 +30,11 @@ def parameters_cell() -> str:
     papermill knows the keys that it finds there.
     """
     lines = [
-        f"{MARK}: those of params/digits.yaml, unless papermill injects others below.",
+        "# The run's parameters: those of params/digits.yaml, "
+        "unless papermill injects others below.",
         "# milib/study/params.py explains each of them.",
     ]
-    for name, value in read_yaml(project_root() / "params" / "digits.yaml").items():
+    for name, value in read_yaml(parameter_file("digits")).items():
         if name in TABLES:
             lines.append(f"{name} = None  # the table in params/digits.yaml")
         else:
@@ -32,46 +42,70 @@ def parameters_cell() -> str:
     return "\n".join(lines)
 
 
-def assignments(source: str) -> dict:
-    """The `name = literal` lines of a parameters cell, as a dict.
+def is_misspelt(name: str, value: object) -> bool:
+    """Whether a name closely resembles a parameter's, and its value could be that one's.
 
-    - source: the cell's text. A table that is None there is left out.
+    - name: no parameter's own, such as `epoch`; `row` with a single row is none.
+    - value: what it holds.
     """
-    found = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name, value = node.targets[0].id, ast.literal_eval(node.value)
-            if value is not None or name not in TABLES:
-                found[name] = value
-    return found
+    for key in difflib.get_close_matches(name.lower(), KEYS, 1, SIMILAR):
+        with contextlib.suppress(UserError):
+            build({key: value})
+            return True
+    return False
 
 
-def from_sources(sources: Iterable[str]) -> Params:
-    """The run that a notebook describes: its parameters cell, then what papermill injected.
+def _from_milib(name: str, value: object) -> bool:
+    """Whether an import from milib bound the name, such as `NAMES` beside `open_study`."""
+    loaded = [module for key, module in list(sys.modules.items()) if key.startswith("milib.")]
+    return any(name in vars(module) and vars(module)[name] is value for module in loaded)
 
-    - sources: the texts of its code cells.
 
+def from_names(names: dict, first: bool, own: frozenset[str] = frozenset()) -> Params:
+    """The run that a notebook's names describe, as they stand now.
+
+    - names: name -> value. Names that are no parameter are removed where they are refused, so
+      that the cell that set them can be mended and run again.
+    - first: no study was opened before: every plain value without a leading underscore counts as
+      a parameter. Later cells bind names of their own: see `is_misspelt`.
+    - own: the shell's own names, which are none.
+
+    A table that is None is that of params/digits.yaml. papermill's PAPERMILL_ names are left alone.
     Raises UserError as `params.build` does.
     """
-    values: dict = {}
-    for source in sources:
-        if source.startswith((MARK, INJECTED)):
-            values |= assignments(source)
-    return build(values)
+    given = {name: names[name] for name in KEYS if name in names}
+    wrong = []
+    for name, value in names.items():
+        if name in given or name in own or name.startswith(("_", "PAPERMILL_")):
+            continue
+        plain = isinstance(value, PLAIN) and not _from_milib(name, value)
+        if plain and (first or is_misspelt(name, value)):
+            wrong.append(name)
+    for name in wrong:
+        del names[name]
+    if wrong:
+        error = unknown(given.get("run", "?"), "key", wrong[0], KEYS)
+        raise UserError(f"{error}; mend the cell that sets it, and run it again")
+    for name in TABLES:
+        if given.get(name, ()) is None:
+            del given[name]
+    return build(given)
 
 
 def from_notebook() -> Params:
-    """The run that the calling notebook describes.
+    """The run that the calling notebook describes: the values that its names have now.
 
-    It is read from the kernel's input history, not from its globals: later cells may change those.
-    Raises UserError outside a notebook, and as `params.build` does.
+    Raises UserError outside a notebook, and as `from_names` does.
     """
     from IPython import get_ipython
 
     shell = get_ipython()
     if shell is None:
         raise UserError("no notebook here: use milib.study.params.load(path) outside Jupyter")
-    return from_sources(shell.user_ns["In"])
+    own = frozenset(shell.user_ns_hidden)
+    found = from_names(shell.user_ns, shell not in _opened, own)
+    _opened.add(shell)
+    return found
 
 
 def open_study(notebook: str) -> Study:
@@ -79,6 +113,11 @@ def open_study(notebook: str) -> Study:
 
     - notebook: its file name without the ending.
 
-    Raises UserError as `from_notebook` and `Study` do.
+    The parameters are noted in the run's folder, for its report. Raises UserError as
+    `from_notebook` and `Study` do.
     """
-    return Study(from_notebook(), notebook)
+    study = Study(from_notebook(), notebook)
+    noted = json.dumps(dataclasses.asdict(study.params)) + "\n"
+    with contextlib.suppress(UserError):  # a folder that cannot be written can still be read
+        write_atomic(study.store.folder / "profile" / f"{notebook}.parameters", noted.encode())
+    return study

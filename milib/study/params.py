@@ -1,24 +1,24 @@
 """One flat, validated, frozen description of a run, from YAML plus overrides."""
 
-import contextlib
 import dataclasses
-import difflib
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
-import yaml
-
+from milib.checks import shown
 from milib.data import SOURCES
-from milib.defenses import DEFENSES, Limits
+from milib.defenses import DEFENSES
 from milib.errors import UserError
-from milib.study.paths import project_root, runs
+from milib.study.paths import parameter_file, project_root, run_name, runs
+from milib.study.strict_yaml import parse
+from milib.study.values import checked, items, nearest, setting
 from milib.training import MODELS
 
-WORDS = {dict: "a table", bool: "true or false", str: "a word"}
-"""What a value of a type is called where another one was given."""
+LEAST = 1e-6
+"""In place of 0: some figures show shares of a radius, and a step of 0 moves nothing."""
 
 
 def _key(doc: str, low: float | None = None, high: float | None = None, choices=None) -> Any:
@@ -57,21 +57,21 @@ class Params:
     adversarial_share: float = _key("share of `epochs` that AT gets", 0.001, 10)
     interpolated_share: float = _key("epochs of interpolated AT to one of AT", 0.001, 10)
     batch_size: int = _key("clean images per training step", 2, 10**5)
-    lr: float = _key("peak learning rate of ERM, mixup and AT", 0, 100)
-    lr_interpolated: float = _key("peak learning rate of interpolated AT", 0, 100)
+    lr: float = _key("peak learning rate of ERM, mixup and AT", LEAST, 100)
+    lr_interpolated: float = _key("peak learning rate of interpolated AT", LEAST, 100)
     schedule: str = _key(
         "step: x0.1 at 1/2 and 3/4 of training; onecycle", choices=("step", "onecycle")
     )
     momentum: float = _key("SGD momentum", 0, 0.9999)
-    nesterov: bool = _key("Nesterov's form of it")
+    nesterov: bool = _key("Nesterov's form of it; false where momentum is 0")
     weight_decay: float = _key("L2 penalty", 0, 1)
     augment: str = _key("training augmentation", choices=("none", "crop_flip"))
     alpha: float = _key("mixup ratio in training: Beta(alpha, alpha)", 1e-3, 100)
     train_steps: int = _key("PGD steps inside AT", 1, 1000)
-    train_step_size: float = _key("their size, on pixels in [0, 1]", 0, 1)
+    train_step_size: float = _key("their size, on pixels in [0, 1]", LEAST, 1)
     extra_models: bool = _key("train the models B.1 names too")
-    epsilon: float = _key("radius of the attacks, on pixels in [0, 1]", 0, 1)
-    step_size: float = _key("size of a PGD step, on pixels in [0, 1]", 0, 1)
+    epsilon: float = _key("radius of the attacks, on pixels in [0, 1]", LEAST, 1)
+    step_size: float = _key("size of a PGD step, on pixels in [0, 1]", LEAST, 1)
     steps: list[int] = _key("PGD steps, one trajectory with snapshots", 1, 10**5)
     attack_label: str = _key(
         "label of untargeted PGD: the paper's y, or as published", choices=("label", "prediction")
@@ -91,7 +91,7 @@ class Params:
     )
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
-    fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", 0, 1)
+    fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", LEAST, 1)
 
     def epochs_of(self, name: str) -> int:
         """Training epochs of a model, at least one.
@@ -122,124 +122,98 @@ class Params:
         )
 
 
-def _nearest(word: str, valid: Iterable[str]) -> str:
-    return difflib.get_close_matches(word, list(valid), 1, 0)[0]
+KEYS = tuple(spec.name for spec in dataclasses.fields(Params))
+"""The keys of a parameter file, in its order."""
 
 
-def _unknown(run: str, what: str, name: str, valid: Iterable[str]) -> UserError:
-    near = _nearest(name, valid)
-    return UserError(f"run '{run}': unknown {what} '{name}'; nearest valid {what}: '{near}'")
+def unknown(run: object, what: str, name: object, valid: Iterable[str]) -> UserError:
+    """The error for a name that is none of those that are valid.
 
-
-def _number(where: str, value: Any, kind: type) -> float:
-    if isinstance(value, bool):
-        raise UserError(f"{where} is {value!r}: write a number")
-    try:
-        exact = Fraction(value if isinstance(value, str | int) else str(value))
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise UserError(f"{where} is {value!r}: write a number such as 0.5 or 8/255") from None
-    if kind is int and exact.denominator != 1:
-        raise UserError(f"{where} is {value!r}: write a whole number")
-    return kind(exact)
-
-
-def _in_range(where: str, value: float, low: float | None, high: float | None) -> float:
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise UserError(f"{where} is {value}: it must lie between {low} and {high}")
-    return value
-
-
-def _items(where: str, value: Any) -> list | tuple:
-    if not isinstance(value, list | tuple) or not value:
-        raise UserError(f"{where} is {value!r}: write a list such as [1, 2, 3]")
-    return value
-
-
-def _value(where: str, value: Any, kind: Any, allowed: Mapping) -> Any:
-    """`value` as `kind`, inside the range and choices that are allowed. Raises UserError."""
-    is_list = get_origin(kind) is list
-    if isinstance(value, str) and value and (is_list or kind in (dict, bool)):
-        with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(value)  # `-p steps "[10, 50]"`, `-p match_clean true`
-    if is_list:
-        (of,) = get_args(kind)
-        return tuple(_value(where, item, of, allowed) for item in _items(where, value))
-    if kind not in WORDS:
-        return _in_range(where, _number(where, value, kind), allowed["low"], allowed["high"])
-    if not isinstance(value, kind):
-        raise UserError(f"{where} is {value!r}: write {WORDS[kind]}")
-    choices = allowed["choices"]
-    if choices and value not in choices:
-        near = _nearest(value, choices)
-        raise UserError(f"{where} is {value!r}: one of {', '.join(choices)}; nearest: '{near}'")
-    return value
-
-
-def _setting(where: str, value: Any, limits: Limits) -> Any:
-    """A parameter of a defense, of its form and inside its limits. Raises UserError."""
-    kind: Any = float
-    if limits.form == "whole range":
-        kind = list[int]
-    elif limits.form == "number or range" and isinstance(value, list | tuple):
-        kind = list[float]
-    checked = _value(where, value, kind, {"low": limits.low, "high": limits.high})
-    if not isinstance(checked, tuple):
-        return checked
-    if len(checked) != 2 or checked[0] > checked[1]:
-        raise UserError(f"{where} is {list(checked)}: write [least, most]")
-    return list(checked)
+    - run: the run's name.
+    - what: is named, such as "key".
+    - name: what was written.
+    - valid: the names; the nearest stands in the error.
+    """
+    near = nearest(name, valid)
+    return UserError(
+        f"run {shown(run)}: unknown {what} {shown(name)}; nearest valid {what}: '{near}'"
+    )
 
 
 def _check_row(run: str, position: int, row: Mapping) -> dict:
     where = f"run '{run}': rows[{position}]"
-    for name in ("model", "defense"):
+    for name, valid in (("model", MODELS), ("defense", DEFENSES)):
         if name not in row:
             raise UserError(f"{where} lacks '{name}'")
-    if row["model"] not in MODELS:
-        raise _unknown(run, "model", str(row["model"]), MODELS)
-    if row["defense"] not in DEFENSES:
-        raise _unknown(run, "defense", str(row["defense"]), DEFENSES)
+        if not isinstance(row[name], str) or row[name] not in valid:
+            raise unknown(run, f"{name} in rows[{position}]", row[name], valid)
     wanted = DEFENSES[row["defense"]].settings
-    for name in set(row) - {"model", "defense", *wanted}:
-        raise _unknown(run, f"key in rows[{position}]", name, ("model", "defense", *wanted))
-    checked = dict(row)
+    found = {"model": row["model"], "defense": row["defense"]}
+    for name in row:
+        if name not in (*found, *wanted):
+            raise unknown(run, f"key in rows[{position}]", name, (*found, *wanted))
     for name, limits in wanted.items():
         if name not in row:
             raise UserError(f"{where} ({row['model']} + {row['defense']}) lacks '{name}'")
-        checked[name] = _setting(f"{where}: {name}", row[name], limits)
-    return checked
+        found[name] = setting(f"{where}: {name}", row[name], limits)
+    return found
 
 
-def _check_grid(run: str, defense: str, values: Any) -> list:
-    where = f"run '{run}': grids: {defense}"
+def _check_grids(run: str, grids: Mapping) -> dict[str, list]:
     variable = [name for name, kind in DEFENSES.items() if kind.settings]
-    if defense not in variable:
-        raise _unknown(run, "defense in grids", str(defense), variable)
-    limits = list(DEFENSES[defense].settings.values())[-1]
-    return [_setting(where, value, limits) for value in _items(where, values)]
+    found = {}
+    for defense, values in grids.items():
+        if defense not in variable:
+            raise unknown(run, "defense in grids", defense, variable)
+        where, limits = f"run '{run}': grids: {defense}", DEFENSES[defense].settings
+        last = limits[list(limits)[-1]]
+        found[defense] = [setting(where, value, last) for value in items(where, values)]
+    for defense in ("mi_pl", "mi_ol"):
+        if defense not in found:
+            raise UserError(f"run '{run}': grids lacks {defense}: write the whole table")
+    return found
+
+
+def _check_together(run: Params) -> None:
+    """What no key alone shows."""
+    where, steps = f"run '{run.run}':", list(run.steps)
+    if steps[0] != 10 or steps != sorted(set(steps)):
+        raise UserError(
+            f"{where} steps is {shown(steps)}: "
+            "it must rise from 10, the paper's first column (PGD-10)"
+        )
+    if run.nesterov and run.momentum == 0:
+        raise UserError(f"{where} momentum is 0 with nesterov: write nesterov false beside it")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device, re.ASCII):
+        raise UserError(f"{where} device is {shown(run.device)}: one of auto, cpu, cuda, cuda:<n>")
 
 
 def read_table(path: Path) -> Any:
     """The content of a YAML file.
 
-    - path: the file.
+    - path: the file, in UTF-8.
 
-    Raises UserError where it does not exist or is not YAML.
+    Raises UserError where it cannot be read, and as `strict_yaml.parse` does.
     """
+    where = str(path) if str(path).isprintable() else repr(str(path))
     try:
-        return yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: the runs are {', '.join(runs())}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where} does not exist: the runs are {', '.join(runs())}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{where} cannot be read: {why}") from None
+    return parse(where, text)
 
 
 def read_yaml(path: Path) -> dict:
     """A parameter file as a dict, its values unchecked.
 
-    - path: a file of params/.
+    - path: a file of params/, or one like it.
 
-    Raises UserError where it does not exist or does not hold `key: value` lines.
+    Raises UserError as `read_table` does, and where it does not hold `key: value` lines.
     """
     content = read_table(path)
     if not isinstance(content, dict):
@@ -254,33 +228,24 @@ def build(values: Mapping) -> Params:
 
     Raises UserError for an unknown key and for a value of the wrong form or out of range.
     """
-    run = str(values.get("run", "?"))
-    fields = {spec.name: spec for spec in dataclasses.fields(Params)}
     for name in values:
-        if name not in fields:
-            raise _unknown(run, "key", str(name), fields)
+        if name not in KEYS:
+            raise unknown(values.get("run", "?"), "key", name, KEYS)
     merged = read_yaml(project_root() / "params" / "digits.yaml") | dict(values)
-    merged["data_root"] = str(merged["data_root"] or "")
-    checked = {
-        name: _value(f"run '{run}': {name}", merged[name], spec.type, spec.metadata)
-        for name, spec in fields.items()
-    }
+    run = merged["run"] = run_name(merged["run"])
+    if merged["data_root"] is None or isinstance(merged["data_root"], os.PathLike):
+        merged["data_root"] = os.fspath(merged["data_root"] or "")
+    found: dict[str, Any] = {}
+    for spec in dataclasses.fields(Params):
+        where = f"run '{run}': {spec.name}"
+        found[spec.name] = checked(where, merged[spec.name], spec.type, spec.metadata)
     for name in ("n_theory", "n_adaptive"):
-        checked[name] = min(checked[name], checked["n_test"])
-    checked["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(checked["rows"]))
-    checked["grids"] = {
-        defense: _check_grid(run, defense, grid) for defense, grid in checked["grids"].items()
-    }
-    for defense in ("mi_pl", "mi_ol"):
-        if defense not in checked["grids"]:
-            raise UserError(f"run '{run}': grids lacks {defense}: write the whole table")
-    steps = list(checked["steps"])
-    if steps[0] != 10 or steps != sorted(set(steps)):
-        raise UserError(
-            f"run '{run}': steps is {steps}: "
-            "it must rise from 10, the paper's first column (PGD-10)"
-        )
-    return Params(**checked)
+        found[name] = min(found[name], found["n_test"])
+    found["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(found["rows"]))
+    found["grids"] = _check_grids(run, found["grids"])
+    made = Params(**found)
+    _check_together(made)
+    return made
 
 
 def paper_run(paper_table: str) -> Params:
@@ -288,16 +253,21 @@ def paper_run(paper_table: str) -> Params:
 
     - paper_table: the table of the paper that it makes.
     """
-    name = {"table2_cifar10": "c10", "table3_cifar100": "c100"}[paper_table]
-    return load(project_root() / "params" / f"{name}.yaml")
+    return load(parameter_file({"table2_cifar10": "c10", "table3_cifar100": "c100"}[paper_table]))
 
 
 def load(path: Path, overrides: Mapping | None = None) -> Params:
     """The run that a parameter file describes.
 
-    - path: a file of params/.
+    - path: a file of params/, named after its run; elsewhere its `run` alone decides.
     - overrides: keys that replace the file's; default none.
 
-    Raises UserError as `read_yaml` and `build` do.
+    Raises UserError where the file has another name, and as `read_yaml` and `build` do.
     """
-    return build(read_yaml(path) | dict(overrides or {}))
+    values, path = read_yaml(path), Path(path)
+    in_params = path.resolve().parent == (project_root() / "params").resolve()
+    if in_params and ("run" not in values or run_name(values["run"]) != path.stem):
+        named = shown(values.get("run"))
+        wanted = f'a file in params/ is named after its run: write run: "{path.stem}"'
+        raise UserError(f"{path}: run is {named}: {wanted}")
+    return build(values | dict(overrides or {}))

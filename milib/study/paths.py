@@ -1,8 +1,10 @@
 """Where things lie: the project, its outputs, its data."""
 
 import os
+import re
 from pathlib import Path
 
+from milib.checks import shown
 from milib.errors import UserError
 
 
@@ -21,9 +23,47 @@ def project_root() -> Path:
     )
 
 
+def run_name(given: object) -> str:
+    """The name of a run, which is the name of its folder.
+
+    - given: what was written; YAML reads 2024 as a number.
+
+    Raises UserError for what is no such name, and for that of the curated runs.
+    """
+    name = str(given) if type(given) in (int, float) else given
+    allowed = re.compile(r"(?!reference$)\w[\w.-]{0,99}", re.ASCII | re.IGNORECASE)
+    if isinstance(name, str) and allowed.fullmatch(name):
+        return name
+    raise UserError(
+        f"run is {shown(given)}: write a name of letters, digits, '_', '-' and '.', "
+        "of at most 100 characters, that begins with neither '-' nor '.' and is not 'reference'"
+    )
+
+
+def parameter_file(run: str) -> Path:
+    """The file in params/ that describes a run, there or not.
+
+    - run: its name.
+
+    Raises UserError where that is no name of a run.
+    """
+    return project_root() / "params" / f"{run_name(run)}.yaml"
+
+
+def _folder(what: str, given: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise UserError(f"{what} is {shown(given)}: '~' names no home folder here") from None
+
+
 def outputs_root() -> Path:
-    """Where runs write: $MILIB_OUTPUTS, else outputs/ at the project root."""
-    return Path(os.environ.get("MILIB_OUTPUTS") or project_root() / "outputs")
+    """Where runs write: $MILIB_OUTPUTS, else outputs/ at the project root.
+
+    Raises UserError where "~" in it has no meaning.
+    """
+    given = os.environ.get("MILIB_OUTPUTS")
+    return _folder("$MILIB_OUTPUTS", given) if given else project_root() / "outputs"
 
 
 def reference_root() -> Path:
@@ -35,8 +75,13 @@ def data_root(given: str = "") -> Path:
     """Where the CIFAR files lie.
 
     - given: the folder; by default $MILIB_DATA, else ./data at the project root.
+
+    Raises UserError where "~" in it has no meaning.
     """
-    return Path(given or os.environ.get("MILIB_DATA") or project_root() / "data")
+    if given:
+        return _folder("data_root", given)
+    shared = os.environ.get("MILIB_DATA")
+    return _folder("$MILIB_DATA", shared) if shared else project_root() / "data"
 
 
 def runs() -> list[str]:

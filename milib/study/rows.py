@@ -1,6 +1,7 @@
 """The rows and columns of the study's tables: names, settings, records and the paper's values."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,11 @@ import numpy as np
 
 from milib import statistics
 from milib.defenses import DEFENSES
+from milib.errors import UserError
 from milib.shapes import Values
 from milib.study.params import Params
 from milib.study.paths import project_root
+from milib.training import MODELS
 
 MI = ("mi_pl", "mi_ol", "mi_combined")
 BASELINES = ("gaussian_noise", "rotation", "xie", "guo")
@@ -27,6 +30,10 @@ NAMES = {name: kind.title for name, kind in DEFENSES.items()} | {
     "long_mixup": "Mixup, twice the epochs",
 }
 """What defenses, detectors and models are called in tables and figures."""
+PRINTED = {"table2_cifar10": 15, "table3_cifar100": 13}
+"""The paper's tables and how many rows they have."""
+PRINTED_COLUMNS = ("method", "clean", "untargeted_pgd10", "untargeted_pgd50", "untargeted_pgd200")
+PRINTED_COLUMNS += ("targeted_pgd10", "targeted_pgd50", "targeted_pgd200")
 
 
 def columns(run: Params) -> list[str]:
@@ -78,9 +85,32 @@ def paper_table(run: Params) -> dict[str, dict[str, str]]:
     """The paper's table that the run is shown beside: row name -> column -> printed value.
 
     - run: its `paper_table`.
+
+    Raises UserError where the file is not as the paper has the table.
     """
-    with open(project_root() / "params" / "paper" / f"{run.paper_table}.csv", newline="") as file:
-        return {row.pop("method"): row for row in csv.DictReader(file)}
+    path = project_root() / "params" / "paper" / f"{run.paper_table}.csv"
+    try:
+        columns, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True)
+    except (OSError, ValueError, csv.Error):
+        raise UserError(f"{path} cannot be read as CSV: take it from git") from None
+    if tuple(columns) != PRINTED_COLUMNS:
+        raise UserError(f"{path}: its columns are {columns}: {', '.join(PRINTED_COLUMNS)}")
+    if len(lines) != PRINTED[run.paper_table]:
+        raise UserError(f"{path} has {len(lines)} rows: the paper has {PRINTED[run.paper_table]}")
+    known = {row_name({"model": model, "defense": kind}) for model in MODELS for kind in DEFENSES}
+    found: dict[str, dict[str, str]] = {}
+    for number, cells in enumerate(lines, 2):
+        where = f"{path}, line {number}"
+        if len(cells) != len(columns):
+            raise UserError(f"{where} has {len(cells)} cells: {len(columns)}, one for each column")
+        name, *values = cells
+        if name not in known or name in found:
+            raise UserError(f"{where}: method is {name!r}: a row of the paper's table, once")
+        found[name] = dict(zip(columns[1:], values, strict=True))
+        for column, value in found[name].items():
+            if not re.fullmatch(r"(<=)?(100|\d{1,2})(\.\d)?", value):
+                raise UserError(f"{where}: {column} is {value!r}: a percentage, as 93.8 or <=1")
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,25 @@
 
 import contextlib
 import fcntl
-import functools
 import json
-import platform
-import subprocess
+import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeGuard
 
-import numpy as np
 import torch
 
 from milib.errors import UserError
 from milib.files import digest, read_tensors, write_atomic, write_tensors
 from milib.study.identity import code_digest
-from milib.study.paths import project_root
-from milib.study.rules import rules_digest
+from milib.study.made import commit, provenance
+
+AGAIN = "delete it and run again"
+"""What to do about a damaged file."""
+NOT_FINITE = "the result holds NaN or inf: so do the weights or the data behind it"
+KEYS = frozenset("name notebook fingerprint checksum seconds identity made result".split())
+"""Of a record."""
 
 
 @contextlib.contextmanager
@@ -26,43 +28,20 @@ def lock(path: Path) -> Iterator[None]:
     """One process at a time: who needs the same file waits until it is there.
 
     - path: the file; the lock lies beside it.
+
+    Raises UserError where the folder takes no lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path.with_name(f".{path.name}.lock"), "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent} takes no lock ({error.strerror}): "
+                "set MILIB_OUTPUTS to a local folder that can be written"
+            ) from None
         yield
-
-
-@functools.cache
-def commit() -> str | None:
-    """The short commit of the source; None where there is no git."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    found = ""
-    with contextlib.suppress(OSError):  # no git here
-        done = subprocess.run(
-            command, cwd=project_root(), capture_output=True, text=True, check=False
-        )
-        found = done.stdout
-    return found.strip() or None
-
-
-def provenance(device: torch.device) -> dict:
-    """What a record notes beside its identity: commit, versions, machine, threads, time, rules.
-
-    - device: what it is computed on.
-    """
-    machine = torch.backends.cpu.get_cpu_capability()
-    if device.type == "cuda":
-        machine = torch.cuda.get_device_name(device)
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    return {
-        "commit": commit(),
-        "versions": versions | {"numpy": np.__version__},
-        "machine": machine,
-        "threads": torch.get_num_threads(),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "claims": rules_digest(),
-    }
 
 
 class Store:
@@ -73,6 +52,8 @@ class Store:
       so no number is taken from what was committed.
     - notebook: whose profile is written.
     - device: what is computed on; it stands in the records. Default: the CPU.
+
+    Raises UserError as `commit` does.
     """
 
     def __init__(
@@ -81,6 +62,7 @@ class Store:
         self.folder, self.reference, self.notebook = Path(folder), Path(reference), notebook
         self.device = device or torch.device("cpu")
         self.events: list[dict] = []
+        commit()  # what runs is named, or refused, before the tree can change
 
     def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
         """One line of the profile: what took how long, what came from the cache.
@@ -103,16 +85,16 @@ class Store:
           meaning of the modules in `identity.COMPUTE`.
         - compute: makes the result, which JSON can write.
 
-        Raises UserError where the file is damaged.
+        Raises UserError where the file is damaged or holds another record, and where the result
+        holds NaN or inf.
         """
-        known = json.loads(json.dumps(identity | {"source": code_digest()}))
-        fingerprint = digest(known)
+        known, fingerprint = _identified(identity)
         path = self.folder / "records" / f"{name}-{fingerprint}.json"
         started = time.perf_counter()
         with lock(self.folder / "locks" / path.name):
             cached = path.exists()
             if not cached:
-                result = json.loads(json.dumps(compute()))
+                result = _finite_json(f"record {name}", compute())
                 seconds = time.perf_counter() - started
                 content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint}
                 content |= {"checksum": digest(result), "seconds": round(seconds, 3)}
@@ -129,16 +111,23 @@ class Store:
 
         - name, identity, compute: as in `record`; `compute` gives tensors by name.
 
-        They lie in cache/<name>-<fingerprint>.safetensors.
+        They lie in cache/<name>-<fingerprint>.safetensors. Raises UserError as `record` does.
         """
-        fingerprint = digest(identity | {"source": code_digest()})
+        known, fingerprint = _identified(identity)
         path = self.folder / "cache" / f"{name}-{fingerprint}.safetensors"
-        started = time.perf_counter()
+        about, started = {"name": name, "identity": known}, time.perf_counter()
         with lock(self.folder / "locks" / path.name):
             cached = path.exists()
             if not cached:
-                write_tensors(path, compute(), {})
-        tensors, _ = read_tensors(path)
+                made = compute()
+                if not finite(made):
+                    raise UserError(f"tensors {name}: {NOT_FINITE}")
+                write_tensors(path, made, about)
+        tensors, found = read_tensors(path)
+        if found != about:
+            raise UserError(f"{path} holds other tensors ({found.get('name')}): {AGAIN}")
+        if not finite(tensors):
+            raise UserError(f"{path} holds NaN or inf: {AGAIN}")
         self.note("tensors", path.name, time.perf_counter() - started, cached)
         return tensors
 
@@ -165,36 +154,127 @@ class Store:
         return self.folder / "checkpoints" / f"{name}-{digest(recipe)}.safetensors"
 
 
-def read_record(path: Path) -> dict:
-    """A record's whole content. Raises UserError where the file is damaged.
+def finite(tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether no tensor holds NaN or inf.
 
-    - path: the file.
+    - tensors: by name.
     """
-    with contextlib.suppress(ValueError):
-        content = json.loads(path.read_bytes())
-        if intact(content):
-            return content
-    raise UserError(f"{path} is damaged: delete it and run again")
+    return all(bool(value.isfinite().all()) for value in tensors.values())
 
 
-def intact(content: object) -> bool:
-    """Whether a record's result is the one that was written.
-
-    - content: of a record's file.
-    """
-    if not isinstance(content, dict) or not {"result", "checksum"} <= content.keys():
-        return False
-    return content["checksum"] == digest(content["result"])
+def _identified(identity: dict) -> tuple[dict, str]:
+    """An identity with the code's meaning, as JSON keeps it, and its fingerprint."""
+    known = json.loads(json.dumps(identity | {"source": code_digest()}))
+    return known, digest(known)
 
 
-def read_json(path: Path, default=None):
-    """A JSON file; `default` where there is none. Raises UserError where it is damaged.
-
-    - path: the file.
-    - default: by default None.
-    """
+def _finite_json(what: str, value: dict) -> dict:
+    """A value as JSON keeps it. Raises UserError where it holds NaN or inf."""
     try:
-        return json.loads(path.read_bytes()) if path.exists() else default
+        return json.loads(json.dumps(value, allow_nan=False))
     except ValueError:
-        message = f"{path} is damaged: delete it and run its notebook again"
-        raise UserError(message) from None
+        raise UserError(f"{what}: {NOT_FINITE}") from None
+
+
+def read_record(path: Path) -> dict:
+    """A record's whole content. Raises UserError where the file is damaged or another record.
+
+    - path: the file.
+    """
+    content = read_json(path)
+    if why := fault(path.name, content):
+        raise UserError(f"{path} {why}: {AGAIN}")
+    return content
+
+
+def fault(file: str, content: object) -> str:
+    """What is wrong with a record, "is damaged" or "holds NaN or inf"; empty where nothing is.
+
+    - file: its file's name, which its content must lead to.
+    - content: of the file.
+    """
+    if not _is_record(content):
+        return "is damaged"
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        return "holds NaN or inf"
+    own = f"{content['name']}-{content['fingerprint']}.json"
+    if own != file:
+        return f"holds another record, {own}"
+    sums = content["checksum"], content["fingerprint"]
+    intact = sums == (digest(content["result"]), digest(content["identity"]))
+    return "" if intact else "is damaged"
+
+
+def _is_record(content: object) -> TypeGuard[dict]:
+    """Whether content has the form of a record."""
+    if not isinstance(content, dict) or not KEYS.issubset(content):
+        return False
+    words = [content[key] for key in ("name", "notebook", "fingerprint", "checksum")]
+    tables = [content[key] for key in ("identity", "made", "result")]
+    tabular = all(isinstance(table, dict) for table in tables)
+    return tabular and all(isinstance(word, str) for word in words)
+
+
+def read_json(path: Path, default: dict | list | None = None) -> Any:
+    """A JSON file; `default` where there is none.
+
+    - path: the file. It holds an object, or a list where the default is one.
+    - default: by default None.
+
+    Raises UserError where it is damaged or no file.
+    """
+    if not os.path.lexists(path):
+        return default
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, list if isinstance(default, list) else dict):
+        raise UserError(f"{path} is damaged: {AGAIN}")
+    return content
+
+
+def read_profile(path: Path) -> list[dict]:
+    """What `Store.note` wrote; empty where there is no such file.
+
+    - path: the file.
+
+    Raises UserError where it is damaged.
+    """
+    entries = read_json(path, [])
+    if not profiled(entries):
+        raise UserError(f"{path} is damaged: {AGAIN}")
+    return entries
+
+
+def profiled(entries: object) -> bool:
+    """Whether these are a profile's entries.
+
+    - entries: what a file gave.
+    """
+    if not isinstance(entries, list):
+        return False
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.keys() != {"kind", "name", "seconds", "cached"}:
+            return False
+        if not isinstance(entry["name"], str) or not isinstance(entry["seconds"], int | float):
+            return False
+    return True
+
+
+def lost_records(folder: Path) -> dict[str, list[str]]:
+    """The records that are gone though a notebook read them when it last ran, by notebook.
+
+    - folder: of a run. A notebook without a loss is left out.
+
+    Raises UserError where a profile is damaged.
+    """
+    found = {}
+    for path in sorted(folder.glob("profile/[!.]*.json")):
+        names = {entry["name"] for entry in read_profile(path) if entry["kind"] == "record"}
+        gone = [name for name in sorted(names) if not (folder / "records" / name).exists()]
+        if gone:
+            found[path.stem] = gone
+    return found

@@ -2,20 +2,22 @@
 
 python -m milib.study.train RUN MODEL... [-p KEY VALUE]... [--ship [FOLDER]]
 
-With --ship the weights go to outputs/reference/RUN (or FOLDER) in half precision. What a stopped
-training left goes there too, so that it is resumed from a clone.
+Parameters are given as papermill takes them: -p, -r, -y, -f, -b and their long names. With --ship
+the weights go to outputs/reference/RUN (or FOLDER) in half precision. What a stopped training left
+goes there too, so that it is resumed from a clone.
 """
 
-import argparse
 import json
 import signal
 import sys
 import time
 from pathlib import Path
 
-from milib import files, training
+import click
+
+from milib import checks, files, training
 from milib.errors import UserError
-from milib.study import params, paths
+from milib.study import arguments, params, paths
 from milib.study.study import Study
 
 
@@ -36,17 +38,19 @@ def ship(study: Study, name: str, folder: Path) -> Path:
 
     Returns where the weights lie. The run's own copy becomes the same half-precision weights: what
     is computed from now on is computed from what was shipped. Raises UserError where the model has
-    no weights yet or their file is damaged.
+    no weights yet, or their file is damaged or holds something else.
     """
     source = study.models.find(name)
     if source is None:
         raise UserError(f"run '{study.params.run}': {name} has no weights: train it first")
-    target = folder / "checkpoints" / source.name
-    weights, about = files.read_tensors(source)
+    target, log = folder / "checkpoints" / source.name, source.with_suffix(".jsonl")
+    weights, about = study.models.read(name, source)
+    if not log.is_file():
+        raise UserError(f"{log} is missing: a training's log is shipped with its weights")
     for path in {source, target}:
         files.write_tensors(path, halved(weights), about)
     if source != target:
-        files.write_atomic(target.with_suffix(".jsonl"), source.with_suffix(".jsonl").read_bytes())
+        files.write_atomic(target.with_suffix(".jsonl"), log.read_bytes())
     return target
 
 
@@ -64,51 +68,42 @@ def ship_state(study: Study, name: str, folder: Path) -> None:
         files.write_parts(folder / "state" / state.name, b"")
 
 
-def _arguments(given: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m milib.study.train",
-        description="Train models of a run without a notebook, and ship them.",
-    )
-    parser.add_argument("run", help="name of a run: a file in params/")
-    parser.add_argument("models", nargs="+", choices=training.MODELS)
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="a parameter, as papermill reads it",
-    )
-    parser.add_argument(
-        "--ship",
-        nargs="?",
-        const="",
-        metavar="FOLDER",
-        help="ship weights, or the unfinished state",
-    )
-    return parser.parse_args(given)
+COMMAND = "python -m milib.study.train"
+ARGUMENTS = (
+    click.Argument(["run"]),
+    click.Argument(["models"], nargs=-1, required=True),
+    click.Option(
+        ["--ship"],
+        is_flag=False,
+        flag_value="",
+        metavar="[FOLDER]",
+        help="Ship weights, or the unfinished state.",
+    ),
+)
+"""Of the command, beside papermill's options."""
 
 
 def _stopped(*_) -> None:
     sys.exit("stopped: the same command goes on from the last minute")
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """The command line: see this module's head.
 
-    - arguments: its words.
+    - words: its words.
 
     The profile calls it by the names of its models. Raises UserError.
     """
-    given, started = _arguments(arguments), time.perf_counter()
-    overrides = {"max_hours": 1e4} | dict(given.p)
-    run = params.load(paths.project_root() / "params" / f"{given.run}.yaml", overrides)
-    study = Study(run, f"train_{'_'.join(given.models)}")
+    started, about = time.perf_counter(), "Train models of a run without a notebook, and ship them."
+    given, overrides = arguments.read(words, COMMAND, ARGUMENTS, about)
+    models = [checks.choice("MODEL", name, training.MODELS) for name in given["models"]]
+    run = params.load(paths.parameter_file(given["run"]), {"max_hours": 1e4} | overrides)
+    study = Study(run, f"train_{'_'.join(models)}")
     folder = None
-    if given.ship is not None:
-        folder = Path(given.ship) if given.ship else study.store.reference
+    if given["ship"] is not None:
+        folder = Path(given["ship"]) if given["ship"] else study.store.reference
     signal.signal(signal.SIGTERM, _stopped)
-    for name in given.models:
+    for name in models:
         try:
             study.require(name)
             if folder:

@@ -1,7 +1,6 @@
 """A run's models: the recipe of each, found where its weights lie, or trained, or resumed."""
 
 import dataclasses
-import json
 import math
 import time
 from pathlib import Path
@@ -9,14 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from milib import files, inference, models, training
+from milib import data, files, inference, models, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
-from milib.study import progress
+from milib.study import checkpoints, progress
 from milib.study.device import resolve_device, resolve_precision
+from milib.study.identity import check_training
+from milib.study.made import provenance
 from milib.study.params import Params
-from milib.study.store import Store, lock, provenance
+from milib.study.store import Store, lock
 
 
 def recipe(params: Params, name: str) -> dict:
@@ -25,7 +26,8 @@ def recipe(params: Params, name: str) -> dict:
     - params: the run.
     - name: a name of `training.MODELS`.
 
-    `version` is that of the training code; it is raised by hand when the code's meaning changes.
+    `version` is that of the training code; `identity.check_training` asks for another one when the
+    code's meaning changes.
     """
     keep = (
         "data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size",
@@ -126,9 +128,12 @@ class TrainedModels:
     - params: the run.
     - splits: its data.
     - store: its files.
+
+    Raises UserError where the training code was changed: no weights are used then.
     """
 
     def __init__(self, params: Params, splits: Splits, store: Store):
+        check_training()
         self.params, self.splits, self.store = params, splits, store
         self.device = resolve_device(params)
         self.precision = resolve_precision(params, self.device)
@@ -174,6 +179,29 @@ class TrainedModels:
         """
         return self.store.find_checkpoint(name, recipe(self.params, name))
 
+    def trained_with(self) -> dict[str, str]:
+        """What a training here depends on besides its recipe: data, precision, device type."""
+        trained = {"data": data.fingerprint(self.splits), "precision": self.precision}
+        return trained | {"device": self.device.type}
+
+    def read(self, name: str, path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+        """The weights of a model and the header of their file.
+
+        - name: the model.
+        - path: its checkpoint. Only one of the curated run may have been trained in another
+          precision or on another type of device.
+
+        Raises UserError where the file is damaged, or holds something else than was asked for.
+        """
+        trained = self.trained_with()
+        if path.parent == self.store.reference / "checkpoints":
+            trained = {"data": trained["data"]}
+        return checkpoints.read(path, recipe(self.params, name), trained, self._channels)
+
+    @property
+    def _channels(self) -> int:
+        return self.splits.train.images.shape[1]
+
     def state_path(self, name: str) -> Path:
         """Where an unfinished training lies.
 
@@ -210,16 +238,27 @@ class TrainedModels:
         return self._pass_seconds[name]
 
     def _steps(self, name: str) -> tuple[int, int]:
-        """The training steps of a model that were taken already, and all of them."""
+        """The training steps of a model that were taken already, and all of them.
+
+        Raises UserError where what was left is damaged or of another training.
+        """
         settings, state = recipe(self.params, name), self.state_path(name)
-        shipped = files.read_parts(self.store.reference / "state" / state.name)
-        if shipped and not state.exists():  # go on where another machine stopped
+        parts = self.store.reference / "state" / state.name
+        shipped = b"" if state.exists() else files.read_parts(parts)
+        if shipped:  # go on where another machine stopped
             files.write_atomic(state, shipped)
-        each = math.ceil(len(self.splits.train) / settings["batch_size"])
-        position = {"epoch": 0, "step": 0}
-        if state.exists():
-            position = files.read_tensors(state)[1]
-        return position["epoch"] * each + position["step"], settings["epochs"] * each
+        steps = math.ceil(len(self.splits.train) / settings["batch_size"])
+        if not state.exists():
+            return 0, settings["epochs"] * steps
+        trainer = training.Trainer(settings, self.splits, self.precision)
+        try:
+            trainer.restore(state)
+        except UserError as error:
+            if not shipped:
+                raise
+            state.unlink()
+            raise UserError(f"delete {parts}.*, or copy all again: {error}") from None
+        return trainer.epoch * steps + trainer.step, settings["epochs"] * steps
 
     def _too_long(self, missing: list[str], seconds: float) -> str:
         run = self.params.run
@@ -242,9 +281,8 @@ class TrainedModels:
                 path = self._train(name)
             else:
                 self.store.note("checkpoint", path.name, 0.0, True)
-        weights, header = files.read_tensors(path)
-        channels = self.splits.train.images.shape[1]
-        net = models.build(settings["model"], settings["classes"], channels, 0)
+        weights, header = self.read(name, path)
+        net = models.build(settings["model"], settings["classes"], self._channels, 0)
         wanted = net.state_dict()
         net.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()})
         net = net.to(self.device).eval()
@@ -273,12 +311,8 @@ class TrainedModels:
         stage = progress.stage(f"training {name}", steps, seconds, "steps", done)
         with torch.random.fork_rng(devices=[]), stage:
             weights, log = training.train(settings, self.splits, state, **options)
-        header = settings | {"heldout_epsilon": self.params.epsilon}
-        header |= {"precision": self.precision, "made": provenance(self.device)}
-        text = "".join(json.dumps(entry) + "\n" for entry in [header, *log])
-        files.write_atomic(path.with_suffix(".jsonl"), text.encode())
-        untimed = [{k: v for k, v in entry.items() if k != "seconds"} for entry in log]
-        files.write_tensors(path, weights, {"recipe": settings, "log": untimed})
+        more = {"heldout_epsilon": self.params.epsilon, "made": provenance(self.device)}
+        checkpoints.write(path, weights, settings, self.trained_with(), log, **more)
         state.unlink(missing_ok=True)
         self.store.note("checkpoint", path.name, sum(e["seconds"] for e in log), False)
         return path

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from milib import files, statistics
-from milib.attacks import ADAPTIVE
+from milib.adaptive import ADAPTIVE
 from milib.study.rows import NAMES, PRIMARY, TableRow, correct, tradeoff_ends, tradeoff_points
 from milib.study.study import Study
 from milib.views import provenance

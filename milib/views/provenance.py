@@ -6,8 +6,8 @@ Each has a file <name>.json beside it, which `about` makes. A report tells what 
 import json
 
 from milib.study import device, weights
+from milib.study.made import commit
 from milib.study.params import paper_run
-from milib.study.store import commit
 from milib.study.study import Study
 from milib.training import MODELS
 

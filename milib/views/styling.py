@@ -76,7 +76,7 @@ def read(path: Path) -> pd.DataFrame:
 
     - path: the CSV file.
     """
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         names = next(csv.reader(file))
     printed = [name for name in names if name.split(" ")[-1] == "paper"]
     frame = pd.read_csv(

@@ -55,3 +55,19 @@ def test_libraries_agree_with_milib_on_the_bare_model(robust, splits, library):
     if library != "AutoAttack APGD":
         assert (guesses[0] == guesses[1]).float().mean() >= 0.99
     assert (guesses[1] == y).float().mean() <= (guesses[0] == y).float().mean() + 0.01
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "mi_pl", "mi_ol", "guo"])
+def test_autoattack_tells_what_its_examples_do_to_a_frozen_defense(robust, pool, splits, name):
+    """It attacks what is still right, in smaller and smaller batches: no image's draws may move."""
+    from pyautoattack import AutoAttack
+
+    x, y = splits.test.pixels(slice(60)), splits.test.labels[:60]
+    defense = defenses.build(name, robust, pool, SETTINGS[name], draws=3).frozen(Draws(0))
+    options = {"eps": EPSILON / 3, "norm": "Linf", "device": "cpu", "version": "custom"}
+    attack = AutoAttack(defense, attacks=["apgd-ce"], **options)
+    examples = attack.run_standard_evaluation(x, y, batch_size=25)[0]
+    unmoved = (examples == x).flatten(1).all(1)
+    told = unmoved & (defense(x).argmax(1) == y)
+    assert torch.equal(told, defense(examples).argmax(1) == y)
+    assert 0 < told.float().mean() < 1

@@ -104,7 +104,7 @@ def test_guo_is_torchvisions_crop_and_resize(side, least, most):
     found = transformed("guo", {"sizes": [least, most]}, x, draws)
     exact = transformed("guo", {"sizes": [least, most], "eight_bit": False}, x, draws)
     where = baselines.RandomCropResize(nn.Identity(), [least, most]).crop(
-        side, draws.uniform(index, index % 3, 3)
+        x.shape, draws.uniform(index, index % 3, 3)
     )
     size, top, left = (value[:, 0].tolist() for value in where)
     assert set(size) == set(range(least, most + 1))

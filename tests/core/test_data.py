@@ -1,5 +1,6 @@
 """Data sets, their splits, augmentation, and the sample pool p_s."""
 
+import dataclasses
 from pathlib import Path
 from urllib.error import URLError
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from sklearn.datasets import load_digits
 
-from milib import data
+from milib import data, dataset
 from milib.errors import UserError
 
 
@@ -106,6 +107,43 @@ def test_absent_cifar_says_in_one_line_what_to_put_where(tmp_path, monkeypatch, 
     )
 
 
+def lies_there(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "named"),
+    [
+        ("cifar10", {"cifar-10-batches-py/data_batch_1": b"x"}, "data_batch_1"),
+        ("cifar10", {"cifar-10-batches-py/batches.meta": b""}, "batches.meta"),
+        ("cifar10", {"cifar-10-python.tar.gz": b"half a download"}, "cifar-10-python.tar.gz"),
+        ("cifar100", {"cifar-100-python/test": b"x"}, "test"),
+        ("cifar100", {"cifar-100-python.tar.gz": b""}, "cifar-100-python.tar.gz"),
+    ],
+)
+def test_damaged_cifar_is_called_damaged_and_not_absent(tmp_path, monkeypatch, name, files, named):
+    def unexpected(self):
+        raise AssertionError("what lies there would be replaced")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", unexpected)
+    with pytest.raises(UserError) as error:
+        load(name, lies_there(tmp_path, files))
+    line = str(error.value)
+    assert line.endswith(f"{named} is damaged: delete it and run again")
+    assert "\n" not in line
+    assert "is not in" not in line
+
+
+@pytest.mark.parametrize("where", ["", "cifar-10-batches-py"])
+def test_a_file_where_cifars_folder_should_be(tmp_path, where):
+    lies_there(tmp_path, {f"root/{where}" if where else "root": b"x"})
+    with pytest.raises(UserError, match=r"^[^\n]* is a file where a folder should be[^\n]*$"):
+        load("cifar10", tmp_path / "root")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_through_torchvision(cifar_root, name, classes):
@@ -170,3 +208,54 @@ def test_pool_draws_are_clean_pixels_of_the_class(pool, splits, label, v):
 def test_a_pool_without_a_class_is_refused(splits):
     with pytest.raises(UserError, match=r"class 4.*n_train"):
         data.SamplePool(splits.train.take(splits.train.labels != 4))
+
+
+@pytest.mark.parametrize("present", [range(1, 11), range(2, 5)])
+def test_labels_that_begin_at_1_end_in_a_line_on_labels(present):
+    labels = torch.tensor(list(present)).repeat(5)
+    images, classes = torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), int(labels.max()) + 1
+    made = data.Dataset(images, labels, torch.arange(len(labels)), classes, 255)
+    with pytest.raises(UserError) as error:
+        data.SamplePool(made)
+    if present[0] == 1:
+        assert "labels - 1" in str(error.value)
+        assert "n_train" not in str(error.value)
+    else:
+        assert "no image of class 0" in str(error.value)
+
+
+# Fingerprints
+
+
+def test_a_fingerprint_sees_all_that_training_reads_and_nothing_else(splits):
+    base = data.fingerprint(splits)
+    assert len(base) == 16
+    assert int(base, 16) >= 0
+    again = dataclasses.replace(splits)
+    assert data.fingerprint(again) == base
+    assert data.fingerprint(dataclasses.replace(splits, test=splits.heldout)) == base
+    seen = {base}
+    for part in ("train", "heldout"):
+        kept = getattr(splits, part)
+        for column in ("images", "labels", "index"):
+            values = getattr(kept, column).clone()
+            values.view(-1)[7] += 1
+            changed = dataclasses.replace(kept, **{column: values})
+            seen.add(data.fingerprint(dataclasses.replace(splits, **{part: changed})))
+        fewer = kept.take(slice(len(kept) - 1))
+        seen.add(data.fingerprint(dataclasses.replace(splits, **{part: fewer})))
+    for key, value in (("classes", 11), ("peak", 17)):
+        parts = {name: getattr(splits, name) for name in ("train", "heldout", "test")}
+        parts = {name: dataclasses.replace(one, **{key: value}) for name, one in parts.items()}
+        seen.add(data.fingerprint(data.Splits(**parts)))
+    swapped = data.Splits(splits.heldout, splits.train, splits.test)
+    seen.add(data.fingerprint(swapped))
+    assert len(seen) == 12  # every change is another fingerprint
+
+
+def test_a_fingerprint_is_read_from_the_bytes_once(splits, monkeypatch):
+    made, calls = dataclasses.replace(splits), []
+    sha256 = dataset.hashlib.sha256
+    monkeypatch.setattr(dataset.hashlib, "sha256", lambda: calls.append(1) or sha256())
+    assert data.fingerprint(made) == data.fingerprint(made)
+    assert len(calls) == 1

@@ -134,9 +134,8 @@ def test_average_converges_as_one_over_root_n(mode):
     for count in counts:
         mi = defenses.MixupInference(f, f.pool(5), mode, 0.5, draws=count, chunk=4096)
         exact = theory.enumerated(mi, f.adversarial())
-        found = mi.probabilities(
-            f.adversarial().expand(100, -1, -1, -1), Draws("convergence", count)
-        )
+        copies, index = f.adversarial().expand(100, -1, -1, -1), torch.arange(100)
+        found = mi.probabilities(copies, Draws("convergence", count), index)
         errors.append((found - exact).square().sum(1).mean().sqrt().item())
     slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert slope == pytest.approx(-0.5, abs=0.05)
@@ -183,11 +182,11 @@ def test_another_chunk_shape_changes_few_predictions(make, points, attacked, nam
 
 @every_defense
 def test_forward_is_the_log_of_the_mean_prediction(make, points, name):
-    x, defense = points[0][:20], make(name)
-    draws = Draws("frozen")
+    x, defense = points[0][:20], make(name, seed=0)
+    draws, same = Draws("frozen"), torch.zeros(20, dtype=torch.int64)
     log = defense.frozen(draws)(x)
     torch.testing.assert_close(
-        log.exp().detach(), defense.probabilities(x, draws), atol=1e-6, rtol=1e-5
+        log.exp().detach(), defense.probabilities(x, draws, same), atol=1e-6, rtol=1e-5
     )
     torch.testing.assert_close(log.logsumexp(1), torch.zeros(20), atol=1e-5, rtol=0)
     assert torch.equal(log, defense.frozen(draws)(x))
@@ -206,7 +205,8 @@ def plain(defense, x, draws):
         )
         top = base.argmax(1, keepdim=True)
         return torch.where(base.gather(1, top) - pl.gather(1, top) > defense.threshold, ol, base)
-    predicted, index, total = defense.classifier(x).argmax(1), torch.arange(len(x)), 0
+    predicted, total = defense.classifier(x).argmax(1), 0
+    index = torch.zeros(len(x), dtype=torch.int64)
     for draw in range(defense.draws):
         total = total + defense.classifier(
             defense.transform(x, predicted, index, torch.full_like(index, draw), draws)
@@ -239,7 +239,7 @@ def test_global_generators_are_neither_read_nor_moved(make, points, name):
         np.random.seed(seed)
         torch.manual_seed(seed)
         before = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
-        defense = make(name)
+        defense = make(name, seed=4)
         results.append(torch.cat([defense(x).detach(), defense.probabilities(x, Draws(3))]))
         after = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
         assert (before[0], before[2]) == (after[0], after[2])
@@ -249,6 +249,7 @@ def test_global_generators_are_neither_read_nor_moved(make, points, name):
 
 def test_combined_is_its_parts_and_asks_ol_for_flagged_inputs_only(make, points, attacked, net):
     x, draws, calls = torch.cat([points[0], attacked]), Draws("combined"), []
+    index = torch.arange(len(x))
 
     class Counting(nn.Module):
         def forward(self, images):
@@ -260,8 +261,8 @@ def test_combined_is_its_parts_and_asks_ol_for_flagged_inputs_only(make, points,
     )
     base, pl, ol = (
         net(x).softmax(1).detach(),
-        mi.pl.probabilities(x, draws),
-        mi.ol.probabilities(x, draws),
+        mi.pl.probabilities(x, draws, index),
+        mi.ol.probabilities(x, draws, index),
     )
     top = base.argmax(1)
     gap = base[range(200), top] - pl[range(200), top]
@@ -269,7 +270,10 @@ def test_combined_is_its_parts_and_asks_ol_for_flagged_inputs_only(make, points,
     flagged = gap > mi.threshold
     calls.clear()
     torch.testing.assert_close(
-        mi.probabilities(x, draws), torch.where(flagged[:, None], ol, base), atol=1e-5, rtol=1e-4
+        mi.probabilities(x, draws, index),
+        torch.where(flagged[:, None], ol, base),
+        atol=1e-5,
+        rtol=1e-4,
     )
     assert sum(calls) == 200 + 6 * 200 + 6 * 80
     torch.testing.assert_close(defenses.detection_score(base.log(), pl.log()), gap)
@@ -296,16 +300,24 @@ def test_the_graph_does_not_grow_with_the_draws_or_images(make, attacked, name):
     assert sizes[0] == sizes[1] < 10
 
 
-def test_weights_get_no_gradient_and_a_second_derivative_raises(make, attacked):
+def test_weights_get_the_gradient_of_the_forward_and_a_second_derivative_raises(make, attacked):
     defense, x = make("mi_ol", chunk=5), attacked[:5].clone().requires_grad_()
     weights = list(defense.classifier.requires_grad_(True).parameters())
     try:
-        output = defense(x)
-        gradient = torch.autograd.grad(
-            output[:, 0].sum(), (x, *weights), allow_unused=True, create_graph=True
-        )
-        assert all(value is None for value in gradient[1:])
+        draws = Draws("weights")
+        found = torch.autograd.grad(defense.frozen(draws)(x)[:, 0].sum(), (x, *weights))
+        expected = torch.autograd.grad(plain(defense, x, draws).log()[:, 0].sum(), (x, *weights))
+        for ours, theirs in zip(found, expected, strict=True):
+            scale = theirs.abs().max().item()
+            assert scale > 0
+            torch.testing.assert_close(ours, theirs, atol=1e-3 * scale, rtol=1e-2)
+        once = torch.autograd.grad(defense(x)[:, 0].sum(), x, create_graph=True)[0]
         with pytest.raises(RuntimeError):
-            torch.autograd.grad(gradient[0].sum(), x)
+            torch.autograd.grad(once.sum(), x)
+        output = defense(x)
+        with torch.no_grad():
+            weights[0].mul_(1.0)
+        with pytest.raises(RuntimeError, match="modified"):
+            output.sum().backward()
     finally:
         defense.classifier.requires_grad_(False)

@@ -213,3 +213,14 @@ def test_fused_convolutions_repeat_themselves_whatever_lay_in_their_memory(
             torch.testing.assert_close(here, there, atol=0.05, rtol=0.02)
     again = (models.Rectified.apply(x, conv, None), models.Rectified.apply(x, conv, plus))
     assert all(torch.equal(here, there) for here, there in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize("images", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("weights", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_net_works_in_its_own_type_and_answers_in_that_of_the_images(weights, images):
+    net = models.build("small", 10, 1, 0).eval()
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = net(x)
+    found = net.to(weights)(x.to(images))
+    assert found.dtype == images
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.05)

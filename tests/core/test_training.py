@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from milib import attacks, inference, models, objectives, rng, training
+from milib import attacks, files, inference, models, objectives, recipes, rng, training
 from milib.errors import UserError
 from milib.objectives import Batch
 
@@ -193,9 +193,9 @@ def test_forwards_of_a_step(short, few, name, sizes):
 
 def test_schedules():
     step = {"schedule": "step", "lr": 0.3}
-    rates = [training.rate(step, progress) for progress in (0, 0.499, 0.5, 0.749, 0.75, 0.999)]
+    rates = [recipes.rate(step, progress) for progress in (0, 0.499, 0.5, 0.749, 0.75, 0.999)]
     assert rates == pytest.approx([0.3, 0.3, 0.03, 0.03, 0.003, 0.003])
-    cycle = [training.rate({"schedule": "onecycle", "lr": 0.3}, k / 1000) for k in range(1000)]
+    cycle = [recipes.rate({"schedule": "onecycle", "lr": 0.3}, k / 1000) for k in range(1000)]
     assert max(cycle) == pytest.approx(0.3)
     assert cycle.index(max(cycle)) == 200
     assert min(cycle[0], cycle[-1]) < 0.02
@@ -227,7 +227,7 @@ def test_an_unknown_name_ends_in_one_line_with_the_known_ones(short, few, key, v
     with pytest.raises(UserError) as error:
         training.train(short("mixup") | {key: value}, few, epsilon=0.1)
     assert "\n" not in str(error.value)
-    assert all(word in str(error.value) for word in (key, value, *training.CHOICES[key]))
+    assert all(word in str(error.value) for word in (key, value, *recipes.CHOICES[key]))
 
 
 @pytest.mark.parametrize(("name", "key"), [("mixup", "wiegth_decay"), ("erm", "alpha")])
@@ -238,7 +238,7 @@ def test_a_key_that_the_objective_does_not_know_ends_in_one_line(short, few, nam
 
 def test_training_reads_neither_the_notes_nor_a_state(short, few):
     settings = short("erm") | {"epochs": 1}
-    bare = {key: value for key, value in settings.items() if key not in training.NOTES}
+    bare = {key: value for key, value in settings.items() if key not in recipes.NOTES}
     assert set(bare) < set(settings)
     found, expected = (training.train(one, few, epsilon=0.1)[0] for one in (bare, settings))
     assert all(torch.equal(found[key], expected[key]) for key in expected)
@@ -276,3 +276,163 @@ def test_an_interrupted_training_resumes_to_the_same_bits(short, few, tmp_path, 
     for entry in log + resumed:
         del entry["seconds"]
     assert resumed == log
+
+
+# States
+
+
+@pytest.fixture(scope="module")
+def state(short, few, tmp_path_factory):
+    """The tensors and the header of a mixup training that was stopped in its second epoch."""
+    trainer = training.Trainer(short("mixup"), few, "fp32")
+    for _ in range(trainer.steps_per_epoch):
+        trainer.one_step(trainer.order())
+    entry = {"epoch": 1, "loss": 2.0, "heldout_clean": 0.5, "heldout_pgd10": 0.1, "attacked": 50}
+    trainer.end_epoch(entry | {"seconds": 1.0})
+    trainer.one_step(trainer.order())
+    path = tmp_path_factory.mktemp("state") / "state"
+    trainer.save(path)
+    return files.read_tensors(path)
+
+
+def refused(settings, splits, path, precision="fp32") -> str:
+    """The one line that going on from a state ends in; the file stays as it was."""
+    before = path.read_bytes()
+    with pytest.raises(UserError) as error:
+        training.train(settings, splits, path, epsilon=0.1, precision=precision)
+    assert path.read_bytes() == before
+    line = str(error.value)
+    assert "\n" not in line
+    assert str(path) in line
+    assert line.endswith("delete it and run again")
+    return line
+
+
+def test_a_state_is_gone_on_from_where_it_is_of_this_training(short, few, tmp_path, state):
+    path = tmp_path / "state"
+    files.write_tensors(path, *state)
+    notes = {"data": "another note", "n_train": 5}
+    found, log = training.train(short("mixup") | notes, few, str(path), epsilon=0.1)
+    expected, _ = training.train(short("mixup"), few, epsilon=0.1)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert log[0]["loss"] == 2.0
+
+
+CHANGES = [
+    ({"seed": 1}, "seed 0 there, 1 here"),
+    ({"lr": 0.05}, "lr 0.1 there, 0.05 here"),
+    ({"alpha": 2}, "alpha 1.0 there, 2.0 here"),
+    ({"epochs": 4}, "epochs 3 there, 4 here"),
+    ({"batch_size": 32}, "batch_size 64 there, 32 here"),
+    ({"nesterov": False}, "nesterov True there, False here"),
+    ({"name": "long_mixup"}, "name 'mixup' there, 'long_mixup' here"),
+    ({"schedule": "step"}, "schedule 'onecycle' there, 'step' here"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_a_state_of_another_recipe_is_refused(short, few, tmp_path, state, change, words):
+    files.write_tensors(tmp_path / "state", *state)
+    line = refused(short("mixup") | change, few, tmp_path / "state")
+    assert f"is of another training: {words}; " in line
+
+
+@pytest.mark.parametrize("part", ["train", "heldout"])
+def test_a_state_of_other_data_of_the_same_name_is_refused(short, few, tmp_path, state, part):
+    files.write_tensors(tmp_path / "state", *state)
+    images = getattr(few, part).images.clone()
+    images[3, 0, 4, 4] ^= 1
+    other = dataclasses.replace(getattr(few, part), images=images)
+    line = refused(short("mixup"), dataclasses.replace(few, **{part: other}), tmp_path / "state")
+    assert "data " in line
+
+
+def test_a_state_of_another_precision_device_or_version_is_refused(
+    short, few, tmp_path, state, monkeypatch
+):
+    path, (tensors, about) = tmp_path / "state", state
+    files.write_tensors(path, tensors, about)
+    assert "precision 'fp32' there, 'bf16' here" in refused(short("mixup"), few, path, "bf16")
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    assert "version 1 there, 2 here" in refused(short("mixup"), few, path)
+    monkeypatch.undo()
+    moved = about | {"training": about["training"] | {"device": "cuda"}}
+    files.write_tensors(path, tensors, moved)
+    assert "device 'cuda' there, 'cpu' here" in refused(short("mixup"), few, path)
+
+
+def test_a_state_that_does_not_say_what_it_is_is_refused(short, few, tmp_path, state):
+    tensors, about = state
+    for training_of in ({}, {"training": None}, {"training": "mixup"}):
+        old = {key: value for key, value in about.items() if key != "training"}
+        files.write_tensors(tmp_path / "state", tensors, old | training_of)
+        line = refused(short("mixup"), few, tmp_path / "state")
+        assert "does not say which training it is of (an older file)" in line
+
+
+HEADERS = [
+    {"epoch": 999}, {"epoch": 3}, {"epoch": -1}, {"epoch": 1.0}, {"epoch": True}, {"epoch": None},
+    {"epoch": 2}, {"epoch": 0}, {"step": -1}, {"step": 6}, {"step": "1"}, {"seconds": -1.0},
+    {"seconds": None}, {"total": -1.0}, {"total": [1]}, {"log": []}, {"log": None}, {"log": [1]},
+    {"log": {"epoch": 1}}, {"log": [{"epoch": 2}]}, {"log": [{"loss": 1}]},
+    {"log": [{"epoch": 1}]},
+    {"log": [{"epoch": 1, "loss": None, "heldout_clean": 1, "seconds": 1}]},
+]  # fmt: skip
+
+
+DONE = [dict.fromkeys(("loss", "heldout_clean", "seconds"), 1.0) | {"epoch": k} for k in (1, 2, 3)]
+HEADERS.append({"epoch": 3, "log": DONE})  # of three: nothing is left to do
+
+
+@pytest.mark.parametrize("change", HEADERS, ids=str)
+def test_a_state_that_stands_nowhere_in_the_training_is_refused(
+    short, few, tmp_path, state, change
+):
+    tensors, about = state
+    files.write_tensors(tmp_path / "state", tensors, about | change)
+    line = refused(short("mixup"), few, tmp_path / "state")
+    assert "holds no state of this training" in line
+
+
+def broken(tensors: dict, fault: str) -> dict:
+    """The tensors of a state with one fault."""
+    weight = "model.head.weight"
+    if fault == "without momentum":
+        return {name: value for name, value in tensors.items() if name.startswith("model.")}
+    if fault == "without one momentum":
+        return {name: value for name, value in tensors.items() if name != "momentum.head.bias"}
+    if fault == "without a weight":
+        return {name: value for name, value in tensors.items() if name != weight}
+    changes = {
+        "of another shape": {weight: tensors[weight][:, :-1]},
+        "of another type": {weight: tensors[weight].half()},
+        "with NaN": {weight: torch.full_like(tensors[weight], float("nan"))},
+        "with inf in momentum": {"momentum.head.bias": torch.full((10,), float("inf"))},
+        "with one more": {"model.tail": torch.zeros(1)},
+    }
+    return tensors | changes[fault]
+
+
+FAULTS = ["without momentum", "without one momentum", "without a weight", "of another shape"]
+FAULTS += ["of another type", "with NaN", "with inf in momentum", "with one more"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_state_whose_tensors_do_not_fit_is_refused(short, few, tmp_path, state, fault):
+    tensors, about = state
+    files.write_tensors(tmp_path / "state", broken(tensors, fault), about)
+    line = refused(short("mixup"), few, tmp_path / "state")
+    assert "holds no state of this training" in line
+
+
+def test_a_state_without_momentum_fits_where_there_is_none(short, few, tmp_path):
+    for changes, steps in (({"momentum": 0, "nesterov": False}, 2), ({}, 0)):
+        settings, path = short("erm") | changes, tmp_path / f"state{steps}"
+        trainer = training.Trainer(settings, few, "fp32")
+        for _ in range(steps):
+            trainer.one_step(trainer.order())
+        trainer.save(path)
+        assert not any(name.startswith("momentum.") for name in files.read_tensors(path)[0])
+        found, _ = training.train(settings, few, path, epsilon=0.1)
+        expected, _ = training.train(settings, few, epsilon=0.1)
+        assert all(torch.equal(found[key], expected[key]) for key in expected)

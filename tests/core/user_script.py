@@ -16,6 +16,7 @@ from milib import (
     build_model,
     frozen,
     pgd,
+    score,
     train,
 )
 
@@ -48,6 +49,8 @@ adaptive = adaptive_pgd(
 )
 for name, defense in defenses.items():
     accuracy = (defense(attacked).argmax(1) == y).float().mean().item()
+    scored = score(defense, [(attacked, y)], Draws("score"))
+    assert abs(scored.accuracy - accuracy) < 0.5
     print(f"{name}: {accuracy:.2f}", defense.probabilities(adaptive, Draws("score"), index).shape)
 
 recipe = {"name": "mixup", "model": "small", "seed": 0, "epochs": 2, "batch_size": 20, "lr": 0.1}

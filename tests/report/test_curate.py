@@ -30,10 +30,12 @@ def run(tmp_path) -> Path:
     store.record("claims-04_oblivious", {"n": 3}, lambda: {"claims": [judged]})
     given = nbformat.v4.new_code_cell(
         "# The run's parameters\nseed = 1",
+        execution_count=1,
         metadata={"tags": ["parameters"], "jupyter": {"source_hidden": True}},
     )
     cell = nbformat.v4.new_code_cell(
         "1 + 1",
+        execution_count=2,
         outputs=[nbformat.v4.new_output("stream", text="2")],
         metadata={"papermill": {"duration": 1}, "tags": ["t"]},
     )
@@ -42,6 +44,7 @@ def run(tmp_path) -> Path:
     made = json.dumps({"notebook": "04_oblivious", "caption": "Rows"}).encode()
     for name, content in {
         "notebooks/04_oblivious.ipynb": nbformat.writes(notebook).encode(),
+        "profile/04_oblivious.parameters": b'{"seed": 1}',
         "tables/oblivious.csv": b"row,clean\nMixup,1.0\n",
         "tables/oblivious.json": made,
         "figures/oblivious.png": b"png" * 10,
@@ -63,16 +66,17 @@ def named(target: Path) -> list[str]:
 
 def curated_before(target: Path, **figures: str) -> None:
     """A curated run whose notebook 06 read a record; figures: name -> the notebook that made it."""
-    content = {"name": "tradeoff", "checksum": files.digest({}), "result": {}}
-    entry = {"kind": "record", "name": "tradeoff-1.json", "seconds": 1.0, "cached": False}
+    old, stale = (Store(target.parent / "old", target, "06_tradeoff") for _ in range(2))
+    old.record("tradeoff", {}, lambda: {})
+    stale.record("stale", {}, lambda: {})
+    packed = pack(RunFolder(old.folder).records())
+    entry = old.events[0] | {"cached": False}
     notes = {
         "parameters": {"04_oblivious": {"seed": 0}, "06_tradeoff": {"seed": 6}},
         "profile": {"06_tradeoff": {"seconds": 2.0, "entries": [entry]}},
         "tables": {},
         "figures": {name: {"notebook": notebook} for name, notebook in figures.items()},
     }
-    stale = {"name": "stale", "checksum": files.digest({}), "result": {}}
-    packed = pack({"tradeoff-1.json": content, "stale-2.json": stale})
     files.write_atomic(target / PACKED, packed)
     files.write_atomic(target / "run.json", json.dumps(notes).encode())
     for name in figures:
@@ -182,6 +186,58 @@ def test_failed_notebooks_paths_and_lost_records_are_refused(run, tmp_path):
     with pytest.raises(UserError, match="is missing: run the notebooks of 'mine' again"):
         curate.curate(run, tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+def test_what_is_not_complete_is_refused_by_name(run, tmp_path):
+    """A cell without a number, or one that papermill was at when it was killed; a failed run."""
+    path, target = run / "notebooks" / "04_oblivious.ipynb", tmp_path / "target"
+    good = path.read_bytes()
+    for change in (
+        lambda cell: cell.update(execution_count=None),
+        lambda cell: cell.metadata.update(papermill={"status": "running"}),
+        lambda cell: cell.metadata.update(papermill={"status": "pending"}),
+    ):
+        notebook = nbformat.reads(good.decode(), 4)
+        change(notebook.cells[-1])
+        nbformat.write(notebook, path)
+        with pytest.raises(UserError, match=r"04_oblivious\.ipynb is not executed to its end"):
+            curate.curate(run, target)
+    for content in (good[: len(good) // 2], b"", b"null", b"{}", b'{"cells": 1, "nbformat": 4}'):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"04_oblivious\.ipynb is (damaged|not a notebook)"):
+            curate.curate(run, target)
+    path.write_bytes(good)
+    failed = path.with_suffix(".failed.ipynb")
+    failed.write_bytes(good)
+    with pytest.raises(
+        UserError, match=r"04_oblivious\.failed\.ipynb is of a run that did not end"
+    ):
+        curate.curate(run, target)
+    failed.unlink()
+    record = next(run.glob("records/score-mixup-*"))
+    record.write_bytes(record.read_bytes()[:-5])
+    with pytest.raises(UserError, match=f"{record.name} is damaged"):
+        curate.curate(run, target)
+    assert not target.exists()
+
+
+def test_a_cell_without_code_needs_no_number(run, tmp_path):
+    path = run / "notebooks" / "04_oblivious.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells += [nbformat.v4.new_code_cell(" \n"), nbformat.v4.new_markdown_cell("words")]
+    nbformat.write(notebook, path)
+    curate.curate(run, tmp_path / "target")
+
+
+def test_what_an_unfinished_write_left_is_not_kept(run, tmp_path):
+    left = (".04_oblivious.ipynb.1.tmp", ".04_oblivious.ipynb", ".04_oblivious.png", ".a.csv")
+    for name in left:
+        for kind in ("notebooks", "tables", "figures", "records"):
+            files.write_atomic(run / kind / name, b"half")
+    target = tmp_path / "target"
+    curate.curate(run, target)
+    assert not any(Path(name).name.startswith(".") for name in kept(target))
+    assert len(kept(target)) == 5
 
 
 def test_there_are_committed_runs():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from milib import files
+from milib.errors import UserError
 from milib.report import findings, results, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import paths
@@ -312,3 +313,10 @@ def test_the_words_of_the_findings_are_true_of_the_records():
         assert max(auc[model]["MI-PL"], auc[model]["MI-OL"]) < 0.5 < auc[model]["plain confidence"]
     robust = {row["model"]: float(row["untargeted_pgd10"]) for row in compact.table("bare")}
     assert robust["Mixup"] < 1 and 2 < robust["AT"] - robust["Interpolated AT"] < 4
+
+
+@pytest.mark.parametrize("cell", ["high", "nan", "inf", "1,2"])
+def test_a_cell_that_is_no_number_is_named(cell):
+    with pytest.raises(UserError, match=f"clean of 'Mixup' is '{cell}', no number"):
+        results.measured({"row": "Mixup", "clean": cell}, "clean")
+    assert results.measured({"row": "Mixup", "clean": ""}, "clean") == ""

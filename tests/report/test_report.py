@@ -16,7 +16,6 @@ from milib.report import index, notebook_page, profile
 from milib.report.__main__ import main
 from milib.report.html import mathml
 from milib.study import rules
-from milib.study.notebook import parameters_cell
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -56,15 +55,27 @@ class Links(html.parser.HTMLParser):
             self.leads.append(found["href"])
 
 
+def known(number: int, data: str = "digits") -> dict:
+    """The identity of a record."""
+    return {"data": data, "rehearsal": data == "digits", "number": number}
+
+
+def file_of(name: str, number: int) -> str:
+    """The file's name of a record."""
+    return f"{name}-{files.digest(known(number))}.json"
+
+
 def record(
     folder: Path,
     name: str,
-    fingerprint: str,
+    number: int,
     result: dict,
     when: str = "2026-01-01T00:00:00+00:00",
     data: str = "digits",
 ) -> str:
     """A record as the store leaves it; its file's name is returned."""
+    identity = known(number, data)
+    fingerprint = files.digest(identity)
     made = {
         "commit": "abc1234",
         "versions": {"python": "3.11", "torch": "2.15"},
@@ -78,7 +89,7 @@ def record(
         "fingerprint": fingerprint,
         "checksum": files.digest(result),
         "seconds": 1.5,
-        "identity": {"data": data, "rehearsal": data == "digits"},
+        "identity": identity,
         "made": made,
         "result": result,
     }
@@ -131,9 +142,9 @@ def run(tmp_path: Path, monkeypatch) -> Path:
     write_notebook(first, v4.new_markdown_cell(TEXT), code, widgets=widgets)
     second = v4.new_markdown_cell("# Second\n## end")
     write_notebook(folder / "notebooks" / "02_b.ipynb", second, widgets=widgets)
-    score = record(folder, "score", "1" * 16, {"cells": [1, 2]})
-    record(folder, "claims-01_a", "a" * 16, claims("holds"), "2026-01-01T00:00:00+00:00")
-    record(folder, "claims-01_a", "b" * 16, claims("undecided"), "2026-02-01T00:00:00+00:00")
+    score = record(folder, "score", 1, {"cells": [1, 2]})
+    record(folder, "claims-01_a", 1, claims("holds"), "2026-01-01T00:00:00+00:00")
+    record(folder, "claims-01_a", 2, claims("undecided"), "2026-02-01T00:00:00+00:00")
     about = {
         "notebook": "01_a",
         "caption": r"Accuracy at $\epsilon$",
@@ -246,9 +257,9 @@ def test_a_caption_tells_settings_and_models(run):
 
 
 def test_the_settings_are_those_of_the_notebooks_parameters(run):
-    given = nbformat.v4.new_code_cell(parameters_cell())
-    injected = nbformat.v4.new_code_cell("# Parameters\nn_test = 50\nepsilon = '8/255'\n")
-    write_notebook(run / "notebooks" / "04_c.ipynb", given, injected)
+    write_notebook(run / "notebooks" / "04_c.ipynb")
+    noted = json.dumps({"n_test": 50, "epsilon": "8/255"}).encode()
+    files.write_atomic(run / "profile" / "04_c.parameters", noted)
     text = index.build(run).read_text()
     attack = "PGD within 8/255, in steps of 0.025, on pixels in [0, 1]"
     assert f"small net; 50 test images; {attack}; N = 30, 3 sets of draws" in text
@@ -277,7 +288,7 @@ def test_the_parameters_cell_is_folded_away(run, metadata):
 
 
 def test_what_a_run_lacks_is_counted_and_the_symbols_are_linked(run):
-    record(run, "claims-02_b", "c" * 16, claims("not measured"))
+    record(run, "claims-02_b", 3, claims("not measured"))
     files.write_atomic(
         run / "notebooks" / "01_train_mixup.ipynb", (run / "notebooks" / "01_a.ipynb").read_bytes()
     )
@@ -292,7 +303,7 @@ def test_of_many_comparisons_the_weakest_stands_open(run):
         {"label": f"against {k}", "mean": low + 0.1, "low": low, "high": 1.0}
         for k, low in enumerate((0.2, 0.1, -0.3, 0.4, 0.3))
     ]
-    record(run, "claims-01_a", "f" * 16, many, when="2027-01-01T00:00:00+00:00")
+    record(run, "claims-01_a", 4, many, when="2027-01-01T00:00:00+00:00")
     shown = index.build(run).read_text().split('class="claim fails"')[1].split("</article>")[0]
     assert "of 5 comparisons" in shown
     assert re.findall(r"against \d|<details>|</details>", shown) == [
@@ -308,8 +319,7 @@ def test_of_many_comparisons_the_weakest_stands_open(run):
 
 def test_claims_of_the_record_the_last_run_read(run):
     """After a parameter was changed and changed back the older record is the right one."""
-    name = f"claims-01_a-{'a' * 16}.json"
-    entry = {"kind": "record", "name": name, "seconds": 0.0, "cached": True}
+    entry = {"kind": "record", "name": file_of("claims-01_a", 1), "seconds": 0.0, "cached": True}
     (run / "profile" / "01_a.json").write_text(json.dumps([entry]))
     text = index.build(run).read_text()
     assert "1 hold, 0 fail, 0 undecided" in text and "of an earlier run" not in text
@@ -326,7 +336,7 @@ def test_figures_say_what_made_them(run):
     assert (
         "01_a</a> at commit abc1234" in made
         and "lost-2.json (no longer there)" in made
-        and "score-1111111111111111.json</a>" in made
+        and f"{file_of('score', 1)}</a>" in made
     )
     assert (
         "nothing says what made it" in re.search(r'<figure id="bare">.*?</figure>', text, re.S)[0]
@@ -345,7 +355,8 @@ def test_digits_are_called_a_rehearsal(run):
     assert "a rehearsal, never evidence about the paper" in index.build(run).read_text()
     other = run.rename(run.parent / "c10")
     for path in (other / "records").glob("*.json"):
-        path.write_text(path.read_text().replace('"data": "digits"', '"data": "cifar10"'))
+        path.unlink()
+    record(other, "score", 1, {"cells": [1, 2]}, data="cifar10")
     text = index.build(other).read_text()
     assert "rehearsal" not in text and "CIFAR-10" in text
 
@@ -354,7 +365,7 @@ def test_profile(run):
     lines = profile.profile(run).splitlines()
     assert re.search(r"01_a +12\.5 s  computed: record 1 \(1\.5 s\); from the cache: 1$", lines[1])
     assert re.search(r"02_b +not re-run: nothing changed$", lines[2])
-    assert lines[-1].split() == ["1.5", "s", "record", "score-1111111111111111.json", "(01_a)"]
+    assert lines[-1].split() == ["1.5", "s", "record", file_of("score", 1), "(01_a)"]
 
 
 def test_failed_notebook_is_shown_as_such(run):
@@ -374,7 +385,7 @@ def test_empty_run(tmp_path):
 @pytest.mark.parametrize(
     "file",
     [
-        "records/score-1111111111111111.json",
+        f"records/{file_of('score', 1)}",
         "notebooks/01_a.ipynb",
         "figures/fig2.json",
         "profile/01_a.seconds",

@@ -1,12 +1,14 @@
 """Claims: synthetic evidence must hold and fail every claim of params/claims.yaml."""
 
 import copy
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from milib.study import claims, paths, rules
+from milib.errors import UserError
+from milib.study import claims, comparisons, paths, rules
 from milib.study.rows import BASELINES, PRIMARY
 from milib.study.store import Store
 
@@ -117,7 +119,7 @@ def evidence(claim: dict, favourable: bool) -> dict:  # noqa: PLR0911
 @pytest.mark.parametrize("claim", TABLE, ids=lambda claim: claim["id"])
 @pytest.mark.parametrize(("favourable", "wanted"), [(True, "holds"), (False, "fails")])
 def test_evidence_decides_each_claim(claim, favourable, wanted):
-    found = claims.STATISTICS[claim["statistic"]](evidence(claim, favourable), **claim["of"])
+    found = comparisons.STATISTICS[claim["statistic"]](evidence(claim, favourable), **claim["of"])
     assert found and all(entry.low - 1e-9 <= entry.mean <= entry.high + 1e-9 for entry in found)
     assert claims.verdict(found, claim["margin"], claim["room"]) == wanted
 
@@ -125,7 +127,7 @@ def test_evidence_decides_each_claim(claim, favourable, wanted):
 def test_one_failing_comparison_fails_a_claim_that_says_every():
     claim = next(c for c in TABLE if c["id"] == "mi_ol_beats_baselines_on_mixup")
     one_better = {"scores": scores({("mixup", "mi_ol"): 0.6, ("mixup", "guo"): 0.8}, 0.2)}
-    assert claims.verdict(claims.STATISTICS["beats"](one_better, **claim["of"]), 0) == "fails"
+    assert claims.verdict(comparisons.STATISTICS["beats"](one_better, **claim["of"]), 0) == "fails"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,9 @@ def test_one_failing_comparison_fails_a_claim_that_says_every():
     ],
 )
 def test_verdict(low, high, room, wanted):
-    assert claims.verdict([claims.Comparison("", (low + high) / 2, low, high)], 0, room) == wanted
+    assert (
+        claims.verdict([comparisons.Comparison("", (low + high) / 2, low, high)], 0, room) == wanted
+    )
 
 
 def test_no_comparison_is_no_verdict():
@@ -151,7 +155,7 @@ def test_the_table_is_complete():
     assert {claim["notebook"] for claim in TABLE} == notebooks
     assert len({claim["id"] for claim in TABLE}) == len(TABLE)
     assert all(
-        claim["statistic"] in claims.STATISTICS and claim["statement"] and claim["source"]
+        claim["statistic"] in comparisons.STATISTICS and claim["statement"] and claim["source"]
         for claim in TABLE
     )
 
@@ -163,13 +167,13 @@ def test_dominates_takes_the_most_robust_setting_that_is_as_clean():
     mixed["settings"] = [{}, {}]
     allowed, too_low = {"clean": cell(0.89)}, {"clean": cell(0.88)}
     mixed["cells"] = [allowed | {PRIMARY: cell(0.7)}, too_low | {PRIMARY: cell(0.9)}]
-    found = claims.dominates({"tradeoff": records}, "mixup")
+    found = comparisons.dominates({"tradeoff": records}, "mixup")
     assert [entry.mean for entry in found] == pytest.approx([0.2] * len(BASELINES))
     for record in records.values():
         if record is not mixed:
             record["cells"][0]["clean"] = cell(1.0)
     alone = {key: records[key] for key in records if key[1] in ("mi_pl", *BASELINES)}
-    found = claims.dominates({"tradeoff": alone}, "mixup")
+    found = comparisons.dominates({"tradeoff": alone}, "mixup")
     assert {entry.mean for entry in found} == {-1.0}
     assert all(entry.label.startswith("no MI setting is as clean as ") for entry in found)
 
@@ -203,7 +207,149 @@ def test_words_may_be_mended_and_rules_may_not(table, tmp_path):
     assert (again[0]["statement"], again[1]["source"]) == ("said otherwise", "elsewhere")
     assert [claim["verdict"] for claim in again] == [claim["verdict"] for claim in before]
 
-    table[0]["margin"] = 2
+    table[0]["margin"] = 1
     assert rules.rules_digest() != fixed
     assert claims.judge(study, found)[0]["verdict"] == "fails"
     assert len(list(tmp_path.glob("records/*.json"))) == 2
+
+
+# The table, as it is read
+
+
+def edited(table: list[dict], name: str) -> dict:
+    return next(claim for claim in table if claim["id"] == name)
+
+
+FIRST, SECOND = "mixup_training_alone_helps", "mi_pl_detects_better_than_mi_ol"
+DETECTORS = {"detector": "mi_pl", "than": "mi_ol", "models": ["mixup"]}
+MISTAKES = [
+    (FIRST, {"statistic": "beat"}, "statistic is 'beat'", "nearest: 'beats'"),
+    (FIRST, {"notebook": "01_train_mixupp"}, "notebook is", "nearest: '01_train_mixup'"),
+    (FIRST, {"margin": "0"}, "margin is '0'", "a number"),
+    (FIRST, {"margin": True}, "margin is True", "a number"),
+    (FIRST, {"margin": float("nan")}, "margin is nan", "a number"),
+    (FIRST, {"margin": 3}, "margin is 3", "from -1 to 1"),
+    (FIRST, {"margin": None}, "margin is None", "a number"),
+    (FIRST, {"room": -0.1}, "room is -0.1", "from 0 to 1"),
+    (FIRST, {"marign": 0}, "a key is 'marign'", "nearest: 'margin'"),
+    (FIRST, {"statement": ""}, "statement is ''", "a sentence"),
+    (FIRST, {"source": 2}, "source is 2", "a sentence"),
+    (FIRST, {"of": None}, "of is None", "a table of row, others, column"),
+    (FIRST, {"of": {"row": ["mixup", "none"]}}, "of lacks others", "write it there"),
+    (FIRST, {"of": {"row": ["mixup", "none"], "other": []}}, "a key is 'other'", "'others'"),
+    (FIRST, {"of": {"row": ["mixup", "non"], "others": [["erm", "none"]]}}, "row[1]", "'none'"),
+    (FIRST, {"of": {"row": ["mixupp", "none"], "others": [["erm", "none"]]}}, "row[0]", "'mixup'"),
+    (FIRST, {"of": {"row": ["mixup"], "others": [["erm", "none"]]}}, "row is", "2 names"),
+    (FIRST, {"of": {"row": "mixup", "others": [["erm", "none"]]}}, "row is 'mixup'", "a list"),
+    (FIRST, {"of": {"row": ["mixup", "none"], "others": []}}, "others is []", "a list"),
+    (FIRST, {"of": {"row": ["mixup", "none"], "others": ["erm", "none"]}}, "others[0]", "a list"),
+    (
+        FIRST,
+        {"of": {"row": ["mixup", "none"], "others": [["erm", "none"]], "column": "claen"}},
+        "column is 'claen'",
+        "nearest: 'clean'",
+    ),
+    (SECOND, {"of": DETECTORS | {"than": "guess"}}, "than is", "mi_ol"),
+    (SECOND, {"of": DETECTORS | {"models": "mixup"}}, "models is", "a list"),
+    (SECOND, {"of": DETECTORS | {"models": ["mixup", "atom"]}}, "models[1] is", "one of erm"),
+    ("ric_holds_for_mi_pl", {"of": {"mode": "lp"}}, "mode is 'lp'", "one of pl, ol"),
+    ("gain_needs_mixup", {"of": {"pairs": [["mixup", "erm", "at"]]}}, "pairs[0] is", "2 names"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "what", "hint"), MISTAKES)
+def test_a_mistake_in_the_claims_ends_in_one_line(table, name, change, what, hint):
+    edited(table, name).update(change)
+    with pytest.raises(UserError) as caught:
+        rules.claims_table()
+    line = str(caught.value)
+    assert line.startswith(f"{paths.project_root()}/params/claims.yaml: claim {name}"), line
+    assert what in line and hint in line and "\n" not in line, line
+
+
+@pytest.mark.parametrize("key", [*rules.RULE, *rules.WORDS])
+def test_a_missing_key_is_named(table, key):
+    del table[3][key]
+    words = "claim 4 needs an id" if key == "id" else f"lacks {key}"
+    with pytest.raises(UserError, match=rf"claims\.yaml.*{words}"):
+        rules.claims_table()
+
+
+def test_what_is_no_list_of_claims_is_refused(table, monkeypatch):
+    table[2]["id"] = table[1]["id"]
+    with pytest.raises(UserError, match="claim 3 needs an id of its own"):
+        rules.claims_table()
+    for content in (None, {}, [], "text", [1], [{"id": 3}], [{"id": ""}]):
+        monkeypatch.setattr(rules, "read_table", lambda path, content=content: content)
+        with pytest.raises(UserError, match=r"claims\.yaml"):
+            rules.claims_table()
+
+
+def test_a_key_written_twice_is_refused(monkeypatch, tmp_path):
+    """The second margin of a claim would have been another verdict."""
+    text = (paths.project_root() / "params" / "claims.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params").mkdir()
+    path = tmp_path / "params" / "claims.yaml"
+    path.write_text(text.replace("  margin: 0\n", "  margin: 0\n  margin: -1\n", 1))
+    monkeypatch.setattr(rules, "project_root", lambda: tmp_path)
+    with pytest.raises(UserError, match=r"claims\.yaml.*margin") as caught:
+        rules.claims_table()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_statistic_takes_is_what_the_table_may_hold():
+    assert rules.OF.keys() == comparisons.STATISTICS.keys()
+    for name, statistic in comparisons.STATISTICS.items():
+        given = list(inspect.signature(statistic).parameters.values())[1:]
+        assert [each.name for each in given] == list(rules.OF[name])
+        optional = {each.name for each in given if each.default is not each.empty}
+        assert optional == set(rules.OPTIONAL) & set(rules.OF[name])
+
+
+# What was not measured, and what is not finite
+
+
+def judged_by(tmp_path, notebook: str, found: dict) -> list[dict]:
+    run = SimpleNamespace(data="cifar10")
+    store = Store(tmp_path / "run", tmp_path, notebook)
+    return claims.judge(SimpleNamespace(params=run, notebook=notebook, store=store), found)
+
+
+def test_rows_and_models_that_a_run_lacks_are_not_measured(tmp_path):
+    """Table 3 has neither ERM nor AT."""
+    rows = scores({("mixup", "mi_ol"): 0.9}, 0.2)
+    kept = {row: record for row, record in rows.items() if row[0] not in ("erm", "at")}
+    found = {claim["id"]: claim for claim in judged_by(tmp_path, "04_oblivious", {"scores": kept})}
+    lacking = {"gain_needs_mixup", "gain_needs_interpolation"}
+    verdicts = {name: claim["verdict"] for name, claim in found.items()}
+    assert {name for name, verdict in verdicts.items() if verdict == "not measured"} == lacking
+    for notebook, kind in (("05_detection", "detection"), ("07_adaptive_attacks", "adaptive")):
+        found = judged_by(tmp_path, notebook, {kind: {}})
+        assert {claim["verdict"] for claim in found} == {"not measured"}
+
+
+def test_a_part_of_the_evidence_that_is_missing_is_no_such_case(tmp_path):
+    with pytest.raises(UserError, match="evidence has no 'scores'"):
+        judged_by(tmp_path, "04_oblivious", {})
+    assert not list(tmp_path.glob("run/records/*"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(3))
+def test_nothing_is_claimed_of_nan(value, place):
+    numbers = [0.1, 0.0, 0.2]
+    numbers[place] = value
+    with pytest.raises(UserError, match=r"A - B: (mean|low|high) is -?(nan|inf): a number"):
+        comparisons.Comparison("A - B", *numbers)
+
+
+def test_nan_in_the_evidence_leaves_no_record(tmp_path):
+    claim = next(claim for claim in TABLE if claim["statistic"] == "detects_better")
+    broken = {model: detection("mi_pl", "mi_ol") for model in claim["of"]["models"]}
+    broken["mixup"]["scores"]["clean"]["mi_pl"][7] = float("nan")
+    with pytest.raises(UserError, match="is nan"):
+        judged_by(tmp_path, claim["notebook"], {"detection": broken})
+    assert not list(tmp_path.glob("run/records/*"))
+    values = linearity({"model": "mixup", "than": "erm"}, 0.0, 0.0)
+    with pytest.raises(UserError, match="ERM is exactly linear"):
+        comparisons.more_linear({"linearity": values}, "mixup", "erm")

@@ -1,17 +1,18 @@
 """The notebooks as files: what a reader and nbval rely on."""
 
-import ast
 import dataclasses
+import difflib
 import itertools
 import re
 import statistics
+import symtable
 
 import nbformat
 import pytest
 from papermill.translators import PythonTranslator
 
 from milib.study import params, paths
-from milib.study.notebook import assignments, parameters_cell
+from milib.study.notebook import SIMILAR, from_names, parameters_cell
 
 ROOT = paths.project_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -48,8 +49,9 @@ def test_there_are_seven():
 def test_parameters_cell_is_that_of_digits(notebook):
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in cells] == [parameters_cell()]
-    digits = params.load(ROOT / "params" / "digits.yaml")
-    assert params.build(assignments(cells[0].source)) == digits
+    names: dict = {}
+    exec(cells[0].source, {}, names)
+    assert from_names(names, first=True) == params.load(ROOT / "params" / "digits.yaml")
 
 
 def test_parameters_cell_is_hidden_short_and_known_to_papermill(notebook):
@@ -93,11 +95,32 @@ def test_no_line_is_longer_than_a_screen_is_wide(notebook):
     assert max(map(len, lines)) <= 100
 
 
-def test_no_cell_reuses_the_name_of_a_parameter(notebook):
-    names = {field.name for field in dataclasses.fields(params.Params)}
-    trees = [ast.parse(cell.source) for cell in code(notebook)]
-    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    assert not names & {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+def bound(source: str) -> set[str]:
+    """The names that a cell leaves in the notebook; those of its comprehensions are gone."""
+    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    return {name.get_name() for name in symbols if name.is_assigned() or name.is_imported()}
+
+
+def test_what_a_cell_binds_is_seen():
+    source = (
+        "import a.b\nfrom c import d as e\nf, (g, *h) = 1\ni: int = 2\nfor j in [k for k in x]:"
+    )
+    source += "\n  with l as m: n += (o := 1)\n"
+    assert bound(source) == set("aefghijmno")
+
+
+ALIKE = {"mode": "pl", "row": {"model": "mixup", "defense": "none"}, "cases": [(10, 30)]}
+ALIKE |= {"grows": True, "theory": params, "adaptive": params}
+"""What resembles a parameter's name in a cell, with what it holds there; modules among it."""
+
+
+def test_no_cell_changes_a_parameter_or_is_taken_for_one(notebook):
+    """So that the study can be opened again after all cells ran."""
+    names = set().union(*(bound(cell.source) for cell in code(notebook)))
+    assert not names & set(params.KEYS)
+    alike = {name for name in names if difflib.get_close_matches(name, params.KEYS, 1, SIMILAR)}
+    held = {name: ALIKE[name] for name in alike}
+    assert from_names(dict(held), first=False).run == "digits"
 
 
 def test_stored_checks_hold(notebook):

@@ -1,9 +1,8 @@
 """Parameter files and overrides: what is accepted; what is not ends in one line of what to do."""
 
 import dataclasses
-from types import SimpleNamespace
+from pathlib import Path
 
-import IPython
 import pytest
 import yaml
 from hypothesis import assume, given
@@ -14,10 +13,9 @@ from traitlets.config import Config
 from milib import training
 from milib.errors import UserError
 from milib.study import params, paths
-from milib.study.notebook import INJECTED, MARK, TABLES, assignments, from_notebook
 
 FOLDER = paths.project_root() / "params"
-FILES = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
+FILES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.glob("*.yaml")}
 RUNS = sorted(name for name, content in FILES.items() if isinstance(content, dict))
 FIELDS = {field.name: field for field in dataclasses.fields(params.Params)}
 KEYS = list(FIELDS)
@@ -47,7 +45,7 @@ def refusal(**values) -> str:
 def test_every_file_in_params_is_a_whole_run(run):
     loaded = params.load(FOLDER / f"{run}.yaml")
     assert loaded.run == run
-    assert set(yaml.safe_load((FOLDER / f"{run}.yaml").read_text())) == set(KEYS)
+    assert set(FILES[run]) == set(KEYS)
     assert min(map(loaded.epochs_of, training.MODELS)) >= 1
     assert loaded.row("mixup", "mi_ol")["ratio"] > 0
     assert loaded.row("interpolated_at", "mi_ol")["ratio"] > 0
@@ -140,8 +138,6 @@ def test_numbers_may_be_fractions_or_text(written, value):
         ("steps", [], "a list"),
         ("steps", [10, "x"], "a number"),
         ("grids", [6, 8], "a table"),
-        ("grids", "{mi_ol", "a table"),
-        ("steps", "[10", "a list"),
         ("rows", ROW, "a list"),
         ("rows", ["mixup"], "a table"),
     ],
@@ -152,13 +148,19 @@ def test_values_of_another_type_are_refused(name, value, hint):
     assert f"write {hint}" in line
 
 
+@pytest.mark.parametrize("value", ["{mi_ol", "[10", "[1, 2]]", "\t"])
+def test_a_text_that_is_no_yaml_says_where(value):
+    assert "grids is not YAML: line 1: " in refusal(grids=value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": "mixupp"}, ["unknown model 'mixupp'", "'mixup'"]),
-        ({"defense": "mi_oll"}, ["unknown defense 'mi_oll'", "'mi_ol'"]),
+        ({"model": "mixupp"}, ["unknown model in rows[1] 'mixupp'", "'mixup'"]),
+        ({"defense": "mi_oll"}, ["unknown defense in rows[1] 'mi_oll'", "'mi_ol'"]),
+        ({"defense": ["mi_ol"]}, ["unknown defense in rows[1] ['mi_ol']"]),
         ({"rati": 0.5}, ["rows[1]", "'rati'", "'ratio'"]),
-        ({"model": None}, ["unknown model 'None'"]),
+        ({"model": None}, ["unknown model in rows[1] None"]),
         ({"ratio": 1.5}, ["rows[1]: ratio is 1.5", "between 0 and 1"]),
         ({"ratio": [0.6, 0.4]}, ["rows[1]: ratio is [0.6, 0.4]", "[least, most]"]),
         ({"ratio": [0.4, 0.5, 0.6]}, ["rows[1]: ratio", "[least, most]"]),
@@ -177,13 +179,13 @@ def test_rows_are_checked(change, words):
         ({"none": [0.5]}, ["unknown defense in grids 'none'"]),
         ({"mi_ol": 0.5}, ["grids: mi_ol is 0.5", "a list"]),
         ({"mi_ol": []}, ["grids: mi_ol is []", "a list"]),
-        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2.0", "between 0 and 1"]),
-        ({"mi_combined": [-2]}, ["grids: mi_combined is -2.0", "between -1 and 1"]),
+        ({"mi_ol": [0.5, 2]}, ["grids: mi_ol is 2:", "between 0 and 1"]),
+        ({"mi_combined": [-2]}, ["grids: mi_combined is -2:", "between -1 and 1"]),
         ({"gaussian_noise": [[0.1, 0.2]]}, ["grids: gaussian_noise is [0.1, 0.2]", "a number"]),
         ({"gaussian_noise": [0.1]}, ["grids lacks mi_pl", "the whole table"]),
         ({"xie": [6, 8]}, ["grids: xie is 6", "a list"]),
         ({"xie": [[8, 6]]}, ["grids: xie is [8, 6]", "[least, most]"]),
-        ({"xie": [[6, 33]]}, ["grids: xie is 33", "between 1 and 32"]),
+        ({"xie": [[0, 8]]}, ["grids: xie is 0", "between 1 and"]),
     ],
 )
 def test_grids_are_checked(grids, words):
@@ -215,34 +217,7 @@ def test_a_run_is_frozen_and_overrides_win(run):
     assert params.build({"seed": 3}) == params.load(FOLDER / "digits.yaml", {"seed": 3})
 
 
-# In a notebook
-
-
-def test_a_notebook_reads_its_cell_and_papermills_not_its_globals(monkeypatch):
-    cells = [
-        "",
-        f'{MARK}\nrun = "mine"\nseed = 1\nsteps = [10, 20]',
-        "seed = 5",
-        f"{INJECTED}\nseed = 2\nepsilon = '8/255'",
-    ]
-    shell = SimpleNamespace(user_ns={"In": cells, "seed": 9})
-    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
-    found = from_notebook()
-    assert (found.run, found.seed, found.steps, found.epsilon) == ("mine", 2, (10, 20), 8 / 255)
-    cells[-1] += "\nepoch = 3"
-    with pytest.raises(UserError, match=r"'mine'.*'epoch'.*'epochs'"):
-        from_notebook()
-    monkeypatch.setattr(IPython, "get_ipython", lambda: None)
-    with pytest.raises(UserError, match="no notebook"):
-        from_notebook()
-
-
-def test_a_table_that_the_cell_leaves_to_digits_is_that_of_digits():
-    found = assignments(f"{MARK}\nrows = None\ngrids = None\nepsilon = None\nseed = 3")
-    assert found == {"epsilon": None, "seed": 3}  # None is no number: `build` refuses it
-    assert set(TABLES) == {"rows", "grids"}
-    injected = assignments(f"{INJECTED}\nrows = [{ROW!r}]\ngrids = {MI!r}")
-    assert injected == {"rows": [ROW], "grids": MI}
+# Where they are shown, and where files lie
 
 
 def test_a_cell_shows_the_line_without_the_stack(tmp_path, monkeypatch, capsys):
@@ -262,6 +237,19 @@ def test_the_project_is_found_upwards(root, monkeypatch, tmp_path):
     assert paths.outputs_root() == tmp_path
     monkeypatch.delenv("MILIB_OUTPUTS")
     assert paths.outputs_root() == root / "outputs"
+
+
+def test_a_home_folder_is_expanded(monkeypatch):
+    home = Path.home()
+    monkeypatch.setenv("MILIB_OUTPUTS", "~/there")
+    monkeypatch.setenv("MILIB_DATA", "~/data")
+    assert paths.outputs_root() == home / "there" and paths.data_root() == home / "data"
+    found = params.load(FOLDER / "digits.yaml", {"data_root": "~/my sets"})
+    assert paths.data_root(found.data_root) == home / "my sets"
+    assert params.build({"data_root": Path("/sets")}).data_root == "/sets"
+    assert params.build({"data_root": None}).data_root == ""
+    with pytest.raises(UserError, match=r"data_root is '~nobody-of-this-name'.*no home folder"):
+        paths.data_root("~nobody-of-this-name")
 
 
 def test_no_notebook_takes_more_points_than_04():

@@ -21,8 +21,8 @@ def snakemake(root: Path, outputs: Path) -> subprocess.CompletedProcess:
     pairs = " ".join(f"-p {key} {shlex.quote(str(value))}" for key, value in TINY.items())
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-triggers", "params"]
     command += ["--rerun-incomplete", "--directory", str(outputs), "--snakefile"]
-    command += [str(root / "Snakefile"), "--config", "run=c100", f"args={pairs}"]
-    places = {"MILIB_OUTPUTS": str(outputs)}
+    command += [str(root / "Snakefile")]
+    places = {"MILIB_OUTPUTS": str(outputs), "MILIB_RUN": "c100", "MILIB_ARGS": pairs}
     places["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
         command, env=os.environ | places, capture_output=True, text=True, check=False

@@ -3,8 +3,8 @@
 They are made anew when their identity changes, and refused when damaged.
 """
 
+import fcntl
 import json
-import math
 import subprocess
 import sys
 import threading
@@ -15,7 +15,7 @@ import torch
 from milib import files
 from milib.errors import UserError
 from milib.study.identity import COMPUTE, SOURCES, code_digest
-from milib.study.store import Store, lock, read_record
+from milib.study.store import Store, lock, lost_records, read_json, read_profile, read_record
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, before,
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, failing, fails)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(UserError, match=r"file\.json cannot be written .*disk full"):
             files.write_atomic(path, b"new")
     assert (path.read_bytes() if path.exists() else None) == before
     files.write_atomic(path, b"new")
@@ -110,12 +110,21 @@ def test_a_computation_that_fails_leaves_no_record(store):
     assert store.record("x", {}, lambda: {"value": 2}) == {"value": 2}
 
 
-def test_nan_is_kept_in_records_and_tensors(store):
-    for _ in range(2):  # made, then read
-        assert math.isnan(store.record("x", {}, lambda: {"value": float("nan")})["value"])
-        assert store.tensors("x", {}, lambda: {"a": torch.full((2,), torch.nan)})["a"].isnan().all()
-    values = (float("nan"), None, 0.0, float("inf"))
-    assert len({files.digest({"value": value}) for value in values}) == 4
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_inf_are_neither_kept_nor_read(store, value):
+    with pytest.raises(UserError, match="record x: the result holds NaN or inf"):
+        store.record("x", {}, lambda: {"deep": [{"value": value}]})
+    with pytest.raises(UserError, match="tensors x: the result holds NaN or inf"):
+        store.tensors("x", {}, lambda: {"a": torch.full((2,), value)})
+    assert not list(store.folder.glob("records/*")) + list(store.folder.glob("cache/*"))
+    store.record("x", {}, lambda: {"value": 1e3})
+    path = next((store.folder / "records").iterdir())
+    for text in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
+        path.write_bytes(path.read_bytes().replace(b"1000.0", text))
+        with pytest.raises(UserError, match="holds NaN or inf: delete it"):
+            read_record(path)
+        path.write_bytes(path.read_bytes().replace(text, b"1000.0"))
+    assert read_record(path)["result"] == {"value": 1e3}
 
 
 # Damage
@@ -128,7 +137,7 @@ def test_damaged_records_are_refused(store):
     damaged = [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
     damaged.append(whole.replace(b"[1, 2, 3]", b"[1, 2, 4]"))
     damaged.append(whole.replace(b'"checksum"', b'"chicksum"'))
-    damaged += [b"\xff" * 20, b"[]", b"null"]
+    damaged += [b"\xff" * 20, b"[]", b"null", b"[" * 100_000, b'{"a":' * 100_000]
     for content in damaged:
         assert content != whole
         path.write_bytes(content)
@@ -137,6 +146,103 @@ def test_damaged_records_are_refused(store):
             store.record("x", {}, lambda: {"values": [1, 2, 3]})
     path.write_bytes(whole)
     assert read_record(path)["result"] == {"values": [1, 2, 3]}
+
+
+def test_a_record_of_another_row_under_this_ones_name_is_named(store):
+    for n in (1, 2):
+        store.record(f"x{n}", {"n": n}, lambda n=n: {"value": n})
+    one, other = sorted((store.folder / "records").iterdir())
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError) as caught:
+        store.record("x1", {"n": 1}, lambda: {"value": 1})
+    words = f"{one} holds another record, {other.name}: delete it and run again"
+    assert str(caught.value) == words
+    one.unlink()
+    assert store.record("x1", {"n": 1}, lambda: {"value": 1}) == {"value": 1}
+
+
+def test_an_identity_that_was_edited_is_damage(store):
+    """Also where name, fingerprint and checksum were left as they belong together."""
+    store.record("x", {"seed": 0}, lambda: {"value": 1})
+    path = next((store.folder / "records").iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"seed": 0', b'"seed": 1'))
+    assert path.read_bytes() != whole
+    refused(read_record, path)
+
+
+def test_cached_examples_of_another_row_are_named(store):
+    for n in (1, 2):
+        store.tensors(f"x{n}", {"n": n}, lambda n=n: {"a": torch.full((2,), float(n))})
+    one, other = sorted((store.folder / "cache").iterdir())
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match=r"holds other tensors \(x2\): delete it and run again"):
+        store.tensors("x1", {"n": 1}, lambda: {"a": torch.zeros(1)})
+    files.write_tensors(one, {"a": torch.full((2,), torch.nan)}, files.read_tensors(other)[1])
+    one.rename(other)
+    with pytest.raises(UserError, match="holds NaN or inf: delete it and run again"):
+        store.tensors("x2", {"n": 2}, lambda: {"a": torch.zeros(1)})
+
+
+NO_JSON = {
+    "cut": b'{"a": [1, 2',
+    "empty": b"",
+    "null": b"null",
+    "number": b"1",
+    "Latin-1": '{"a": "größe"}'.encode("latin-1"),
+    "deep": b"[" * 200_000,
+    "deep tables": b'{"a":' * 200_000,
+    "long number": b'{"a": ' + b"1" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("kind", NO_JSON)
+@pytest.mark.parametrize("read", [read_json, read_record, read_profile, files.read_tensors])
+def test_what_is_no_such_file_ends_in_one_line(tmp_path, kind, read):
+    path = tmp_path / "file.json"
+    path.write_bytes(NO_JSON[kind])
+    refused(read, path)
+
+
+def test_a_folder_or_a_loose_link_in_a_files_place_is_named(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "nothing")
+    for name in ("folder.json", "link.json"):
+        for read in (read_json, read_record, read_profile):
+            refused(read, tmp_path / name)
+    assert read_json(tmp_path / "none.json") is None and read_profile(tmp_path / "none.json") == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        1,
+        {},
+        {"kind": "record", "name": 1, "seconds": 1.0, "cached": True},
+        {"kind": "record", "name": "x", "seconds": "1", "cached": True},
+        {"kind": "record", "name": "x", "seconds": 1.0},
+    ],
+)
+def test_a_profile_is_a_list_of_its_entries(tmp_path, entry):
+    path = tmp_path / "nb.json"
+    path.write_text(json.dumps([entry]))
+    refused(read_profile, path)
+
+
+def test_a_deleted_record_is_known_and_made_again(store):
+    """Of those that the last run read; what it did not read is not missed."""
+    compute = Counted({"value": 1})
+    store.record("old", {}, compute)
+    store.events.clear()
+    for name in ("x", "y"):
+        store.record(name, {}, compute)
+    assert lost_records(store.folder) == {}
+    for path in (store.folder / "records").glob("[ox]*"):
+        path.unlink()
+    gone = next(event["name"] for event in store.events if event["name"].startswith("x-"))
+    assert lost_records(store.folder) == {"nb": [gone]}
+    store.record("x", {}, compute)
+    assert lost_records(store.folder) == {} and compute.calls == 4
 
 
 def test_damaged_tensors_are_refused(tmp_path):
@@ -179,6 +285,22 @@ def test_tensor_digests_see_names_shapes_types_and_values():
     assert files.tensors_digest({"b": b, "a": a}) == digests[0]
     # Memory layout is not identity.
     assert files.tensors_digest(base | {"a": a.t().contiguous().t()}) == digests[0]
+
+
+def test_a_folder_that_takes_no_lock_is_named(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(77, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    words = r"No locks available.*set MILIB_OUTPUTS"
+    with pytest.raises(UserError, match=words) as caught, lock(tmp_path / "locks" / "x"):
+        pass
+    assert str(tmp_path / "locks") in str(caught.value)
+    with monkeypatch.context() as patch:
+        patch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="takes no lock"), lock(tmp_path / "file" / "x"):
+        pass
 
 
 # Locks and reference

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from milib import attacks, inference
+from milib import adaptive, inference
 from milib.errors import UserError
 from milib.study import alternatives, experiments, params, paths, progress, weights
 from milib.study.experiments import matching
@@ -222,7 +222,7 @@ def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_
     options = {"variant": "eq24", "samples": 15, "epsilon": epsilon}
     options |= {"step_size": epsilon / 16, "steps": 50}
     draws = draws_of(run, "adaptive eq24")
-    x = attacks.adaptive_pgd(mi, points.x, points.y, points.index, draws, **options)
+    x = adaptive.adaptive_pgd(mi, points.x, points.y, points.index, draws, **options)
     farthest = (x - points.x).abs().max().item()
     assert both["eq24"]["distance"] == farthest <= epsilon + 1e-6
     ten_steps = experiments.adaptive(run, "mixup", "none", 0)
@@ -263,7 +263,7 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
     experiments.detection(run, "mixup")
     for row in experiments.families(run, "mixup"):
         experiments.tradeoff(run, row)
-    for variant in attacks.ADAPTIVE:
+    for variant in adaptive.ADAPTIVE:
         experiments.adaptive(run, "mixup", variant, 2)
     experiments.adaptive(run, "mixup", "none", 0)
     experiments.stronger(run, "mixup")
@@ -272,3 +272,13 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
         least = 0.45 if "combined" in what else 0.75
         told = f"{what}: {total} announced, {ticks} ran"
         assert least * total <= ticks <= 1.15 * total, told
+
+
+def test_a_training_that_diverges_ends_in_one_line_and_keeps_nothing(tiny, tmp_path):
+    wild = {"lr": 100, "momentum": 0.99, "schedule": "step", "weight_decay": 1, "n_train": 300}
+    study = tiny(epochs=3, n_test=20, draws=3, **wild)
+    with pytest.raises(UserError, match=r"mixup: .* not finite .* lower lr \(now 100\)"):
+        study.require("mixup")
+    assert study.models.find("mixup") is None
+    for kind in ("checkpoints", "records", "state"):
+        assert list(tmp_path.glob(f"**/{kind}/*.*")) == []

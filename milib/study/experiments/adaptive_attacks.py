@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from milib import attacks, inference
+from milib import inference
+from milib.adaptive import adaptive_pgd
 from milib.study.experiments.common import addresses, cell_of, draws_of
 from milib.study.experiments.matching import reference_row
 from milib.study.study import Study
@@ -35,7 +36,7 @@ def adaptive_examples(
 
     - study: the run.
     - name: the model.
-    - variant: a name of `attacks.ADAPTIVE`.
+    - variant: a name of `milib.adaptive.ADAPTIVE`.
     - samples: draws in each step.
     - epsilon: on pixels in [0, 1].
     - count: test images.
@@ -52,7 +53,7 @@ def adaptive_examples(
     for start in range(0, count, run.chunk):
         here = slice(start, start + run.chunk)
         x, y, index = points.x[here], points.y[here], points.index[here]
-        blocks.append(attacks.adaptive_pgd(mi, x, y, index, draws, **options))
+        blocks.append(adaptive_pgd(mi, x, y, index, draws, **options))
     return torch.cat(blocks)
 
 
@@ -63,7 +64,7 @@ def adaptive(
 
     - study: the run.
     - name: the model.
-    - variant: a name of `attacks.ADAPTIVE`; with no samples "none".
+    - variant: a name of `milib.adaptive.ADAPTIVE`; with no samples "none".
     - samples: draws in each step; 0: the dashed line, the bare model under the oblivious attack.
     - steps: by default those of the tables' first column (PGD-10).
     """
@@ -81,9 +82,10 @@ def adaptive(
         points = study.points(run.n_adaptive)
         within = (run.epsilon, run.n_adaptive, steps)
         x = adaptive_examples(study, name, variant, samples, *within)
-        defended = study.defense(row).probabilities(x, draws_of(study, "score"), points.index)
+        with torch.no_grad():  # the published attack's images may leave [0, 1]
+            log = study.defense(row).log_mean(x, draws_of(study, "score"), points.index)
         distance = (x - points.x).abs().max().item()
-        return addresses(points) | {"cell": cell_of([defended], points.y), "distance": distance}
+        return addresses(points) | {"cell": cell_of([log.exp()], points.y), "distance": distance}
 
     options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive}
     options |= {"steps": steps.number, "step_size": steps.size}

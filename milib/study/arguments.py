@@ -1,0 +1,117 @@
+"""Parameters on a command line: papermill's options, in papermill's reading.
+
+`python -m milib.study.arguments` prints the folder of the run that `make study` is to make, or the
+one line that says why there is none.
+"""
+
+import base64
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from papermill.cli import _resolve_type, papermill
+
+from milib.checks import shown
+from milib.errors import UserError
+from milib.study.params import Params, load, read_yaml
+from milib.study.paths import outputs_root, parameter_file
+from milib.study.strict_yaml import parse
+
+OPTIONS = [option for option in papermill.params if str(option.name).startswith("parameters")]
+"""-p, -r, -f, -y, -b and their long names."""
+
+
+def read(
+    words: Sequence[str], command: str, own: Sequence[click.Parameter] = (), about: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a command line gives: its own arguments, and the parameters of papermill's options.
+
+    - words: the command line, as a shell splits it.
+    - command: its name, for help and errors.
+    - own: the arguments and options of the command; by default none.
+    - about: the command in a sentence, for its help.
+
+    Raises UserError where the words are not of this form. `--help` prints help and ends.
+    """
+    line = click.Command(
+        command,
+        params=[*own, *OPTIONS],
+        help=about,
+        callback=lambda **found: found,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    try:
+        found = line.main(list(words), prog_name=command, standalone_mode=False)
+    except click.ClickException as error:
+        raise UserError(f"{command}: {' '.join(error.format_message().split())}") from None
+    if not isinstance(found, dict):
+        sys.exit(found)
+    given = {str(option.name): found.pop(str(option.name)) for option in OPTIONS}
+    return found, _parameters(command, given)
+
+
+def _parameters(command: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options' parameters by key: of one that stands twice, papermill's choice."""
+    values: dict[str, Any] = {}
+    for text in given["parameters_base64"]:
+        values |= _table(f"{command}: -b {shown(text)}", _decoded(command, text))
+    for path in given["parameters_file"]:
+        values |= read_yaml(Path(path))
+    for text in given["parameters_yaml"]:
+        values |= _table(f"{command}: -y {shown(text)}", text)
+    for name, value in given["parameters"]:
+        values[name] = _resolve_type(value)
+    return values | dict(given["parameters_raw"])
+
+
+def _decoded(command: str, text: str) -> str:
+    try:
+        return base64.b64decode(text).decode()
+    except ValueError:
+        raise UserError(f"{command}: -b {shown(text)} is no base64 of a text") from None
+
+
+def _table(where: str, text: str) -> dict[str, Any]:
+    found = parse(where, text)
+    if not isinstance(found, dict | None):
+        raise UserError(f"{where} must hold `key: value`")
+    return found or {}
+
+
+def option(values: dict[str, Any]) -> str:
+    """Parameters as one option, for a shell: whoever reads it gets the same values.
+
+    - values: what `read` gave.
+    """
+    if not values:
+        return ""
+    style = {"default_flow_style": True, "width": 10**9, "sort_keys": False}
+    return f"-y {shlex.quote(yaml.safe_dump(values, **style).strip())}"
+
+
+def study() -> tuple[Path, dict[str, Any], Params]:
+    """What `make study` is to make: the parameter file, what is changed in it, and the run.
+
+    They come from $MILIB_RUN (by default digits) and $MILIB_ARGS, which reach this process with
+    whatever quotes they have. Raises UserError where they describe no run.
+    """
+    text = os.environ.get("MILIB_ARGS", "")
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise UserError(f"ARGS is {shown(text)}: a quote in it is not closed") from None
+    path = parameter_file(os.environ.get("MILIB_RUN", "digits"))
+    _, values = read(words, "ARGS")
+    return path, values, load(path, values)
+
+
+if __name__ == "__main__":
+    try:
+        print(outputs_root() / study()[2].run)
+    except UserError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

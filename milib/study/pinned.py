@@ -1,0 +1,6 @@
+"""What the training code meant when its weights were last known to be right.
+
+`python -m milib.study.identity` writes it; `identity.check_training` compares.
+"""
+
+TRAINING = "0a8dd4cedba0d927"
