@@ -111,7 +111,8 @@ def _logits(mi: Mixing, x: Tensor) -> Tensor:
 
 def _predicted(mi: Mixing, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return inference.chunked(lambda piece: _logits(mi, piece), mi.chunk, x).argmax(1)
+        # copies, as a net may normalise in place
+        return inference.chunked(lambda piece: _logits(mi, piece.clone()), mi.chunk, x).argmax(1)
 
 
 def _by_draw(first: int, each: Tensor, count: int) -> Iterator[tuple[slice, Tensor]]:
@@ -127,6 +128,7 @@ def _by_draw(first: int, each: Tensor, count: int) -> Iterator[tuple[slice, Tens
         row = 0
 
 
+@torch.inference_mode(False)
 def adaptive_pgd(
     mi: Mixing,
     x: Images,
@@ -143,7 +145,7 @@ def adaptive_pgd(
 ) -> Images:
     """PGD that knows the defense and draws afresh at every step (Fig. 4): [B, C, H, W].
 
-    - mi: a MixupInference; MICombined, which has no one `transform`, raises TypeError.
+    - mi: a MixupInference around a net; MICombined has no one `transform`.
     - x: clean images [B, C, H, W] in [0, 1].
     - label: true labels [B]; the targets where `targeted`.
     - index: each image's number for its draws [B].
@@ -161,7 +163,8 @@ def adaptive_pgd(
     """
     x, label, index = _checked(mi, x, label, index, draws)
     checks.choice("variant", variant, ADAPTIVE)
-    checks.count("samples", samples)
+    samples = checks.count("samples", samples)
+    checks.instance("targeted", targeted, bool)
     options = attacks.options(epsilon, step_size, checks.count("steps", steps))
     if len(x) == 0:
         return x
@@ -170,20 +173,14 @@ def adaptive_pgd(
         if targeted:
             raise UserError("targeted: the published attack has no target; use eq24 or mean_ce")
         return _as_published(mi, x, index, draws, samples, options)
-    broken = torch.zeros((), dtype=torch.bool, device=x.device)
     ascended: dict[str, Any] = {"variant": variant, "samples": samples, "targeted": targeted}
 
     def direction(current: Tensor, step: int) -> Tensor:
         first = step * samples
-        found = adaptive_gradient(mi, current, label, index, draws, first=first, **ascended)
-        broken.logical_or_(found.isnan().any())
-        return found
+        return adaptive_gradient(mi, current, label, index, draws, first=first, **ascended)
 
     start = attacks.random_start(draws, index, torch.zeros_like(index), x.shape[1:], epsilon)
-    examples = attacks.trajectory(direction, x, start, **options)[:, 0]
-    if broken:
-        raise UserError("the gradient of the classifier is NaN: no step can follow it")
-    return examples
+    return attacks.followed(direction, x, start, **options)[:, 0]
 
 
 def _checked(
@@ -192,6 +189,8 @@ def _checked(
     """Images, labels and indices in the form that is computed with. Raises UserError."""
     if not isinstance(mi, Mixing):
         raise UserError(f"mi is {checks.shown(mi)}: a MixupInference, or another Defense")
+    if isinstance(mi.classifier, Defense):
+        raise UserError("mi defends another defense: attack it as a net, by pgd on it")
     checks.instance("draws", draws, Draws)
     x, pool = attacks.clean(mi.classifier, x), None
     if isinstance(mi, Defense):
@@ -199,7 +198,7 @@ def _checked(
     label = checks.labels("label", label, len(x), x.device)
     index = checks.labels("index", index, len(x), x.device)
     with torch.no_grad():
-        checks.logits(_logits(mi, x[:1]), len(x[:1]), pool, label)
+        checks.logits(_logits(mi, x[:1].clone()), len(x[:1]), pool, label)
     return x, label, index
 
 
@@ -231,5 +230,5 @@ def _as_published(
 
     epsilon = options["epsilon"]
     start = attacks.random_start(draws, index[rows], number + samples, x.shape[1:], epsilon)
-    final = attacks.trajectory(direction, mixed, start, **options)[:, 0]
+    final = attacks.followed(direction, mixed, start, **options)[:, 0]
     return x + (final - mixed).view(by_image).mean(1)

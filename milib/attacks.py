@@ -87,7 +87,8 @@ def clean(classifier: object, x: Tensor) -> Tensor:
     Raises UserError where x does not lie in [0, 1], or the classifier is in training mode.
     """
     checks.deterministic(classifier)
-    return working(checks.images("x", x).detach())
+    images = working(checks.images("x", x).detach())
+    return images.clone() if images.is_inference() else images
 
 
 def options(epsilon: float, step_size: float, steps: int | Sequence[int]) -> dict[str, Any]:
@@ -113,6 +114,32 @@ def _perturbation(start: Tensor | None, x: Tensor) -> Tensor | None:
     return start.detach().to(x)
 
 
+def followed(
+    direction: Callable[[Tensor, int], Tensor],
+    x: Tensor,
+    start: Tensor | None,
+    epsilon: float,
+    step_size: float,
+    steps: Sequence[int],
+) -> Tensor:
+    """`trajectory`, with its arguments, where no direction was NaN: its sign would move no pixel.
+
+    Raises UserError where one was.
+    """
+    broken = torch.zeros((), dtype=torch.bool, device=x.device)
+
+    def noted(current: Tensor, step: int) -> Tensor:
+        found = direction(current, step)
+        broken.logical_or_(found.isnan().any())
+        return found
+
+    examples = trajectory(noted, x, start, epsilon, step_size, steps)
+    if broken:
+        raise UserError("the gradient of the classifier is NaN: no step can follow it")
+    return examples
+
+
+@torch.inference_mode(False)
 def pgd(
     classifier: Callable[[Tensor], Tensor],
     x: Images,
@@ -143,22 +170,36 @@ def pgd(
     """
     x = clean(classifier, x)
     label = checks.labels("label", label, len(x), x.device)
-    broken: list[Tensor] = []
+    checks.instance("targeted", targeted, bool)
+    wanted, start = options(epsilon, step_size, steps), _perturbation(start, x)
+    seen = False
 
     def watched(u: Tensor) -> Tensor:
+        nonlocal seen
         found = logits(classifier, u)
-        if not broken:
+        if not seen:
             checks.logits(found, len(u), label=label)
-        u.register_hook(lambda gradient: broken.append(gradient.isnan().any()))
+            if not found.requires_grad:
+                raise UserError("the classifier's logits have no gradient in x: is it detached?")
+            seen = True
         return found
 
-    wanted = options(epsilon, step_size, steps)
-    examples = unchecked_pgd(
-        watched, x, label, start=_perturbation(start, x), targeted=targeted, **wanted
-    )
-    if torch.stack(broken).any():
-        raise UserError("the gradient of the classifier is NaN: no step can follow it")
-    return examples
+    return followed(_loss_direction(watched, label, targeted), x, start, **wanted)
+
+
+def _loss_direction(
+    classifier: Callable[[Tensor], Tensor], label: Tensor, targeted: bool
+) -> Callable[[Tensor, int], Tensor]:
+    """The gradient of the cross-entropy, turned towards the label where that is the target."""
+    sign = -1 if targeted else 1
+
+    def loss(u: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(u), label, reduction="sum")
+
+    def direction(current: Tensor, _step: int) -> Tensor:
+        return sign * gradient(loss, current)
+
+    return direction
 
 
 def unchecked_pgd(
@@ -176,12 +217,5 @@ def unchecked_pgd(
 
     - classifier, x, label, epsilon, step_size, steps, start, targeted: as in `pgd`.
     """
-    sign = -1 if targeted else 1
-
-    def loss(u: Tensor) -> Tensor:
-        return F.cross_entropy(classifier(u), label, reduction="sum")
-
-    def direction(current: Tensor, _step: int) -> Tensor:
-        return sign * gradient(loss, current)
-
+    direction = _loss_direction(classifier, label, targeted)
     return trajectory(direction, x, start, epsilon, step_size, steps)

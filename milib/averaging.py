@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import secrets
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class Defense(nn.Module):
         self.fixed: Draws | None = None
         self.known = False
         """Whether the classifier was seen to give logits of the right number of classes."""
-        self.train(classifier.training)  # attack libraries ask
+        self.training = classifier.training  # attack libraries ask
         self.reset()
 
     def reset(self) -> None:
@@ -74,8 +75,16 @@ class Defense(nn.Module):
           partners.
         """
         checks.instance("draws", draws, Draws)
-        copied = copy.copy(self)
+        copied = self._as_it_is()
         copied.fixed = draws
+        return copied
+
+    def _as_it_is(self: Own) -> Own:
+        """A copy around the same classifier: what is set on one of the two leaves the other."""
+        copied = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict):  # modules, hooks
+                setattr(copied, name, copy.copy(value))
         return copied
 
     def _replicate_for_data_parallel(self):
@@ -116,14 +125,24 @@ class Defense(nn.Module):
             self.known = True
         return found.log_softmax(1)
 
+    def _folded(self, evaluate: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
+        """`inference.folded`, whose backward pass finds the weights of the forward pass."""
+        weights = tuple(self.parameters())
+
+        def with_the_same(*inputs: Tensor) -> Tensor:
+            for before, now in zip(weights, self.parameters(), strict=True):
+                if before is not now:
+                    raise UserError("weights were replaced between the forward and backward pass")
+            return evaluate(*inputs)
+
+        return inference.folded(with_the_same, chunk, iter(weights), *inputs)
+
     def _base(self, x: Tensor, draws: Draws, index: Tensor) -> Tensor:
         def evaluate(images: Tensor, index: Tensor) -> Tensor:
             return self._classify(images, index, draws)
 
         rows = torch.arange(len(x), device=x.device)
-        return inference.folded(
-            evaluate, max(1, self.chunk // BASE), self.classifier.parameters(), x, rows, index
-        )
+        return self._folded(evaluate, max(1, self.chunk // BASE), x, rows, index)
 
     def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
         rows = torch.arange(len(x), device=x.device).repeat_interleave(self.draws)
@@ -134,14 +153,17 @@ class Defense(nn.Module):
                 base = self._base(x, draws, index) if base is None else base
                 addresses.append(base.argmax(1)[rows])
 
+        transform = self._as_it_is().transform  # with the settings of now in the backward pass too
+
         def evaluate(images: Tensor, index: Tensor, draw: Tensor, *labels: Tensor) -> Tensor:
             predicted = labels[0] if labels else None
-            transformed = self.transform(images, predicted, index, draw, draws)
+            transformed = transform(images, predicted, index, draw, draws)
+            if not isinstance(transformed, Tensor) or len(transformed) != len(images):
+                given = f"{len(images)} images {checks.shown(transformed)}"
+                raise UserError(f"transform makes of {given}: one image of each")
             return self._classify(transformed, rng.joined(index, draw), draws)
 
-        found = inference.folded(
-            evaluate, self.chunk, self.classifier.parameters(), x, rows, *addresses
-        )
+        found = self._folded(evaluate, self.chunk, x, rows, *addresses)
         return found.reshape(len(x), self.draws, found.shape[1])
 
     def base(self, x: Images) -> Predictions:
@@ -152,7 +174,7 @@ class Defense(nn.Module):
         Raises UserError for other images.
         """
         images = self.check(x)
-        return self._base(images, Draws("bare"), rng.content(images))
+        return _not_nan(self._base(images, Draws("bare"), rng.content(images)))
 
     def each(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
@@ -169,7 +191,7 @@ class Defense(nn.Module):
         """
         images, index = self.check(x), self._index(index, x)
         checks.instance("draws", draws, Draws)
-        return self._each(images, draws, index, self._predictions(base, x))
+        return _not_nan(self._each(images, draws, index, self._predictions(base, x)))
 
     def log_mean(
         self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
@@ -223,18 +245,23 @@ class Defense(nn.Module):
 
     # What may be wrong with the input
 
-    def check(self, x: Images) -> Tensor:
+    def check(self, x: Images, name: str = "x") -> Tensor:
         """The images as they are computed with.
 
         - x: [B, C, H, W] in [0, 1].
+        - name: what an error calls them.
 
         Raises UserError for others, and where they lie on another device than the classifier.
         """
-        images = inference.working(checks.images("x", x))
+        images = inference.working(checks.images(name, x))
         weight = next(self.classifier.parameters(), images)
         if weight.device != images.device:
-            raise UserError(f"x is on {images.device}, the classifier on {weight.device}: move one")
-        return images
+            raise UserError(
+                f"{name} is on {images.device}, the classifier on {weight.device}: move one"
+            )
+        return (
+            self.classifier.check(images, name) if isinstance(self.classifier, Defense) else images
+        )
 
     def _index(self, index: Tensor | None, x: Tensor) -> Tensor:
         if index is None:
@@ -242,9 +269,13 @@ class Defense(nn.Module):
         return checks.labels("index", index, len(x), x.device)
 
     def _predictions(self, base: Tensor | None, x: Tensor) -> Tensor | None:
-        if base is not None and (base.dim() != 2 or len(base) != len(x)):
-            raise UserError(f"base is {checks.shown(base)}: log F(x) [{len(x)}, L]")
-        return base
+        if base is None:
+            return None
+        width = "L" if self.classes is None else self.classes
+        known = isinstance(base, Tensor) and base.is_floating_point() and base.dim() == 2
+        if not known or len(base) != len(x) or self.classes not in (None, base.shape[1]):
+            raise UserError(f"base is {checks.shown(base)}: log F(x) [{len(x)}, {width}]")
+        return _not_nan(base)
 
 
 def _same(x: Tensor) -> Tensor:

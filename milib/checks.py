@@ -7,14 +7,14 @@ probably meant. Inner loops call what lies behind the edge.
 import difflib
 import math
 import numbers
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from milib.errors import UserError
 
@@ -36,8 +36,19 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def plain(value: object) -> object:
+    """Numbers and lists of numpy or torch as Python's own; anything else as it is.
+
+    - value: anything.
+    """
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim < 2:
+        return value.tolist()
+    return value
+
+
 def _real(value: object) -> float:
     """A number as a float; NaN, which lies within no bounds, for anything else."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return math.nan
     try:
@@ -92,14 +103,10 @@ def count(name: str, value: object, low: int = 1, high: int = 2**31) -> int:
     - value: what was given; a bool or a float is none.
     - low, high: both allowed.
     """
-    if not isinstance(value, bool):
-        try:
-            found = operator.index(value)  # pyright: ignore[reportArgumentType]
-        except TypeError:
-            found = None
-        if found is not None and low <= found <= high:
-            return found
-    bounds = f"from {low}" if high >= 2**31 else f"from {low} to {high}"
+    found = plain(value)
+    if isinstance(found, int) and not isinstance(found, bool) and low <= found <= high:
+        return found
+    bounds = f"from {low}" if high == 2**31 else f"from {low} to {high}"
     raise UserError(f"{name} is {shown(value)}: a whole number {bounds}")
 
 
@@ -109,11 +116,12 @@ def counts(name: str, value: object) -> list[int]:
     - name: of the argument.
     - value: what was given.
     """
-    if isinstance(value, Sequence | range) and not isinstance(value, str) and len(value):
-        return [count(f"{name}[{place}]", each) for place, each in enumerate(value)]
-    if isinstance(value, Sequence):
-        raise UserError(f"{name} is {shown(value)}: a whole number, or several such as [10, 50]")
-    return [count(name, value)]
+    found = plain(value)
+    if isinstance(found, list | tuple | range) and len(found):
+        return [count(f"{name}[{place}]", each) for place, each in enumerate(found)]
+    if isinstance(found, int) and not isinstance(found, bool):
+        return [count(name, found)]
+    raise UserError(f"{name} is {shown(value)}: a whole number, or several such as [10, 50]")
 
 
 def choice(name: str, value: object, names: Iterable[str]) -> str:
@@ -157,13 +165,16 @@ def images(name: str, x: object, slack: float = SLACK) -> Tensor:
     return x
 
 
-def labels(name: str, label: object, size: int, device: torch.device) -> Tensor:
+def labels(
+    name: str, label: object, size: int, device: torch.device, classes: int | None = None
+) -> Tensor:
     """Labels or indices [B], whole numbers from 0, as int64 on the images' device.
 
     - name: of the argument.
     - label: what was given, of any integer type.
     - size: B.
     - device: where they go.
+    - classes: L, where it is known: labels lie below it.
     """
     if not isinstance(label, Tensor):
         raise UserError(f"{name} is {type(label).__name__}: a torch tensor [{size}] of integers")
@@ -171,9 +182,12 @@ def labels(name: str, label: object, size: int, device: torch.device) -> Tensor:
     if not whole or label.shape != (size,):
         hint = "; one-hot rows: .argmax(1)" if label.dim() == 2 else ""
         raise UserError(f"{name} is {shown(label)}: integers [{size}], one an image{hint}")
-    if size and int(label.min()) < 0:
-        raise UserError(f"{name} holds {int(label.min())}: whole numbers from 0")
-    return label.to(device, torch.int64)
+    found = label.to(device, torch.int64)
+    if size and int(found.min()) < 0:
+        raise UserError(f"{name} holds {int(found.min())}: whole numbers from 0")
+    if size and classes is not None and int(found.max()) >= classes:
+        raise UserError(f"{name} holds {int(found.max())}: the classes are 0..{classes - 1}")
+    return found
 
 
 def logits(found: object, size: int, classes: int | None = None, label: Tensor | None = None):
@@ -201,14 +215,11 @@ def logits(found: object, size: int, classes: int | None = None, label: Tensor |
     values = found.detach()
     if values.isnan().any():
         raise UserError("the classifier returns NaN: its weights or activations are not finite")
-    tolerance = 1e-5 if found.dtype in (torch.float32, torch.float64) else 1e-2
-    near_one = (values.double().sum(1) - 1).abs() < tolerance
+    near_one = (values.double().sum(1) - 1).abs() < 1e-2  # as half precision rounds them
     if size and values.min() >= 0 and near_one.all():
         raise UserError("the classifier returns probabilities: logits, or the log of those")
-    if label is not None and size and int(label.max()) >= width:
-        raise UserError(
-            f"label holds {int(label.max())}: the classifier has classes 0..{width - 1}"
-        )
+    if label is not None:
+        labels("label", label, len(label), label.device, width)
 
 
 def instance(name: str, value: object, kind: type) -> None:
@@ -224,16 +235,30 @@ def instance(name: str, value: object, kind: type) -> None:
 
 
 def deterministic(classifier: object) -> None:
-    """Refuse a net whose dropout or batch norm is in training mode.
+    """Refuse a net that is random or looks at its batch: dropout or batch norm in training mode.
 
     - classifier: a module; of other callables nothing is known.
     """
+    if not callable(classifier):
+        raise UserError(f"the classifier is {shown(classifier)}: a module from images to logits")
     if not isinstance(classifier, nn.Module):
         return
     for module in classifier.modules():
-        if module.training and isinstance(module, _BatchNorm | _DropoutNd):
-            kind = type(module).__name__
+        kind = type(module).__name__
+        if module.training and _reads_its_mode(module):
             raise UserError(f"the classifier's {kind} is in training mode: call .eval() first")
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise UserError(f"the classifier's {kind} has no running statistics: its batch decides")
+
+
+def _reads_its_mode(module: nn.Module) -> bool:
+    """Whether a module does something else in training mode."""
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats
+    code = getattr(type(module).forward, "__code__", None)
+    return code is not None and "training" in code.co_names
 
 
 def quantities(**given: object) -> None:

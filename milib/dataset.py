@@ -13,7 +13,7 @@ from milib.errors import UserError
 from milib.shapes import Bytes, Whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are equal where they are the same
 class Dataset:
     """Labelled images as integers, on one device.
 
@@ -124,7 +124,7 @@ def values_checked(name: str, data: object) -> Dataset:
     return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are equal where they are the same
 class Splits:
     """A data set in three parts.
 

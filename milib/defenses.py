@@ -68,22 +68,23 @@ class MixupInference(Defense):
         partner, _, ratio = self.partners(predicted, index, draw, draws)
         return ratio * x + (1 - ratio) * partner
 
-    def check(self, x: Images) -> Tensor:
+    def check(self, x: Images, name: str = "x") -> Tensor:
         """As in `Defense`; the sample pool's images have the same shape and device."""
-        images, mixed = super().check(x), self.pool.data.images
+        images, mixed = super().check(x, name), self.pool.data.images
         if images.shape[1:] != mixed.shape[1:]:
             shapes = f"{list(images.shape[1:])}, those of the sample pool {list(mixed.shape[1:])}"
             raise UserError(f"the images are {shapes}: both the same")
         if images.device != mixed.device:
-            raise UserError(f"x is on {images.device}, the pool on {mixed.device}: move one")
+            raise UserError(f"{name} is on {images.device}, the pool on {mixed.device}: move one")
         return images
 
 
 def _ratio(value: float | list | tuple) -> float | tuple[float, float]:
     """lambda as a number, or (least, most)."""
-    if not isinstance(value, list | tuple):
+    plain = checks.plain(value)
+    if not isinstance(plain, list | tuple):
         return checks.number("ratio", value, 0, 1, "the share of x, or [least, most]")
-    ends = [checks.number(f"ratio[{place}]", end, 0, 1) for place, end in enumerate(value)]
+    ends = [checks.number(f"ratio[{place}]", end, 0, 1) for place, end in enumerate(plain)]
     if len(ends) != 2 or ends[0] > ends[1]:
         raise UserError(f"ratio is {checks.shown(value)}: [least, most]")
     return ends[0], ends[1]
@@ -137,9 +138,9 @@ class MICombined(Defense):
         other = self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged])
         return base.index_copy(0, flagged, other)
 
-    def check(self, x: Images) -> Tensor:
-        """As in `MixupInference`."""
-        return self.pl.check(x)
+    def check(self, x: Images, name: str = "x") -> Tensor:
+        """As in `MixupInference`, for both sample pools."""
+        return self.ol.check(self.pl.check(x, name), name)
 
 
 def detection_score(base: Predictions, defended: Predictions) -> Scores:
@@ -150,8 +151,9 @@ def detection_score(base: Predictions, defended: Predictions) -> Scores:
 
     Raises UserError where they are not of one shape.
     """
-    if base.dim() != 2 or base.shape != defended.shape:
-        shapes = f"{list(base.shape)} and {list(defended.shape)}"
+    tensors = isinstance(base, Tensor) and isinstance(defended, Tensor)
+    if not tensors or base.dim() != 2 or base.shape != defended.shape:
+        shapes = f"{checks.shown(base)} and {checks.shown(defended)}"
         raise UserError(f"base and defended are {shapes}: log predictions [B, L], both the same")
     predicted = base.argmax(1, keepdim=True)
     return (base.gather(1, predicted).exp() - defended.gather(1, predicted).exp())[:, 0]
@@ -244,6 +246,7 @@ def build(
     Raises UserError for another name, and for settings that are missing or unknown.
     """
     kind = DEFENSES[checks.choice("name", name, DEFENSES)]
+    checks.instance("settings", settings, dict)
     for key in settings:
         checks.choice(f"a setting of {name}", key, (*kind.settings, *kind.optional))
     missing = [key for key in kind.settings if key not in settings]

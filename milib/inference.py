@@ -6,6 +6,7 @@ of one chunk.
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -43,7 +44,7 @@ def flops(model: Classifier, shape: Sequence[int]) -> int:
 
 
 def refold(copied: Net, model: nn.Module) -> Net:
-    """Write the weights of a net into its `frozen` copy, in place, batch norm folded in.
+    """Write the weights of a net of `models` into its `frozen` copy, in place, batch norm folded.
 
     - copied: the frozen copy, which is returned.
     - model: the net.
@@ -73,13 +74,12 @@ def frozen(model: Net, precision: str = "fp32") -> Net:
     checks.instance("model", model, nn.Module)
     copied = copy.deepcopy(model).eval()
     for module in copied.modules():
-        if isinstance(module, ConvNorm):
-            module.conv.bias = nn.Parameter(torch.zeros_like(module.norm.get_parameter("bias")))
+        if isinstance(module, ConvNorm) and isinstance(module.norm, nn.BatchNorm2d):
+            weight, bias = module.folded()
+            module.conv.weight, module.conv.bias = nn.Parameter(weight), nn.Parameter(bias)
             module[1] = nn.Identity()
     copied = channels_last(copied.requires_grad_(False))
-    if precision == "bf16":
-        copied = copied.to(torch.bfloat16)
-    return refold(copied, model)
+    return copied.to(torch.bfloat16) if precision == "bf16" else copied
 
 
 def pieces(chunk: int, *inputs: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
@@ -162,6 +162,9 @@ class Folded(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         ctx.function, ctx.chunk, ctx.pairs, ctx.states = function, chunk, (row, *addresses), []
+        kind = x.device.type
+        autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        ctx.autocast = {"device_type": kind, "enabled": autocast[0], "dtype": autocast[1]}
         ctx.save_for_backward(x, *weights)
         results = []
         for start, (where, *piece) in pieces(chunk, *ctx.pairs):
@@ -186,7 +189,7 @@ class Folded(torch.autograd.Function):
             if ctx.kept:  # at first, as the last chunk comes first
                 images, output = ctx.kept.pop()
             else:
-                with _in_state(x.device, state), torch.enable_grad():
+                with _as_before(x.device, state, ctx.autocast), torch.enable_grad():
                     images, output = _graph(ctx.function, x[where], piece, len(part))
             inputs = (images, *wanted)
             downward, *found = torch.autograd.grad(output, inputs, part, allow_unused=True)
@@ -208,10 +211,11 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def _in_state(device: torch.device, states: list[Tensor]) -> Iterator[None]:
-    """The random state of an earlier moment; that of now comes back at the end."""
+def _as_before(device: torch.device, states: list[Tensor], autocast: dict) -> Iterator[None]:
+    """The random state and autocast of an earlier moment; those of now come back at the end."""
     on_cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+    devices = [device] if on_cuda else []
+    with torch.random.fork_rng(devices=devices), torch.autocast(**autocast):
         torch.set_rng_state(states[0])
         if on_cuda:
             torch.cuda.set_rng_state(states[1], device)
@@ -233,8 +237,8 @@ def logits(classifier: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     - x: [B, C, H, W] in float32 or float64.
     """
     if isinstance(classifier, nn.Module) and not isinstance(classifier, Classifier):
-        weights = (value.dtype for value in classifier.parameters() if value.is_floating_point())
-        x = x.to(next(weights, x.dtype))
+        values = itertools.chain(classifier.parameters(), classifier.buffers())
+        x = x.to(next((each.dtype for each in values if each.is_floating_point()), x.dtype))
     found = classifier(x)
     if isinstance(found, Tensor) and found.dtype in HALF:
         return found.float()
@@ -253,7 +257,8 @@ def probabilities(model: nn.Module, x: Images, chunk: int) -> Predictions:
     x, chunk = working(checks.images("x", x)), checks.count("chunk", chunk)
     checks.deterministic(model)
     with torch.no_grad():
-        found = chunked(lambda piece: logits(model, piece), chunk, x)
+        # copies, as a net may normalise in place
+        found = chunked(lambda piece: logits(model, piece.clone()), chunk, x)
     checks.logits(found, len(x))
     return found.softmax(1)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from milib import checks
+from milib.errors import UserError
 from milib.shapes import Images, Predictions
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -150,6 +151,8 @@ class Classifier(nn.Module):
         - x: [B, C, H, W] in [0, 1].
         - mix: (k, f) applies f to the input of stage k (manifold mixup; Verma et al., ICML 2019).
         """
+        if not x.is_floating_point():
+            raise UserError(f"x is {str(x.dtype).removeprefix('torch.')}: floats in [0, 1]")
         hidden = (x * 2 - 1).to(self.head.weight.dtype)
         for position, stage in enumerate(self.stages):
             if mix is not None and mix[0] == position:

@@ -75,7 +75,7 @@ def content(x: Images) -> Numbers:
 
     - x: [B, C, H, W].
 
-    A pixel that differs in its last bit gives another number.
+    A pixel that differs in the last bit of its float32 value gives another number.
     """
     pixels = (x.detach().float() + 0.0).contiguous().view(torch.int32).flatten(1).long()
     place = torch.arange(pixels.shape[1], device=x.device)
@@ -112,7 +112,7 @@ class Draws:
             warnings.warn(f"{text}, as in Draws(seed, 'score')", stacklevel=3)
 
     def _bits(self, index: Tensor, draw: Tensor, size: int) -> Tensor:
-        state = _mix(_mix(index * _GOLDEN + self.key) + draw * _GOLDEN)
+        state = _mix(_mix(index.long() * _GOLDEN + self.key) + draw.long() * _GOLDEN)
         counter = torch.arange(1, size + 1, device=index.device)
         return _mix(state[:, None] + counter * _GOLDEN)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from milib import checks
 from milib.averaging import Defense
@@ -29,6 +29,13 @@ class Scored(NamedTuple):
         return (self.probabilities.argmax(1) == self.labels).double().mean().item()
 
 
+def _samplers(loader: object) -> list[object]:
+    """What decides the order of a loader's images, as far as torch's loaders tell."""
+    if not isinstance(loader, DataLoader):
+        return []
+    return [loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
+
+
 def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draws) -> Scored:
     """A defense's predictions for a loader's images, the same for every batch size.
 
@@ -40,9 +47,12 @@ def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draw
     empty one, and as `Defense.probabilities` does.
     """
     checks.instance("defense", defense, Defense)
-    if isinstance(loader, DataLoader) and not isinstance(loader.sampler, SequentialSampler):
-        kind = type(loader.sampler).__name__
-        raise UserError(f"loader takes its images by a {kind}: shuffle=False, so that they keep it")
+    if not isinstance(loader, Iterable):
+        raise UserError(f"loader is {checks.shown(loader)}: it gives batches of images and labels")
+    for sampler in _samplers(loader):
+        if "Random" in type(sampler).__name__ or getattr(sampler, "shuffle", False):
+            kind = type(sampler).__name__
+            raise UserError(f"loader shuffles by its {kind}: an image would change its number")
     device = next((weight.device for weight in defense.parameters()), None)
     found, labels, first = [], [], 0
     for batch in loader:
@@ -51,8 +61,9 @@ def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draw
         x = checks.images("loader's images", batch[0]).to(device)
         index = torch.arange(first, first + len(x), device=x.device)
         found.append(defense.probabilities(x, draws, index))
-        labels.append(checks.labels("loader's labels", batch[1], len(x), x.device))
+        classes = found[-1].shape[1]
+        labels.append(checks.labels("loader's labels", batch[1], len(x), x.device, classes))
         first += len(x)
-    if not found:
-        raise UserError("loader is empty: it gives no batch")
+    if first == 0:
+        raise UserError("loader is empty: it gives no image")
     return Scored(torch.cat(found), torch.cat(labels))

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from milib import checks
+from milib.averaging import Defense
 from milib.constructed import ConstructedClassifier
 from milib.defenses import MixupInference
 from milib.errors import UserError
-from milib.inference import chunked
+from milib.inference import chunked, logits
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, Predictions
 
@@ -165,17 +166,19 @@ def enumerated(mi: MixupInference, x: Images) -> Predictions:
     Raises UserError for a range of ratios and for images that are none.
     """
     _one_ratio(mi)
-    checks.images("x", x)
+    if mi.pool.augmented:
+        raise UserError("mi crops and flips its partners: take a pool without, to enumerate it")
     with torch.no_grad():
-        base = mi.base(x)
-        if not len(x):
-            return base
+        x, base = mi.check(x), mi.base(x)
         pairs = zip(x, base.argmax(1), strict=True)
-        return torch.stack([_expectation(mi, image, guess) for image, guess in pairs])
+        each = [_expectation(mi, image, guess) for image, guess in pairs]
+        return torch.stack(each) if each else base
 
 
 def _one_ratio(mi: MixupInference) -> float:
     checks.instance("mi", mi, MixupInference)
+    if isinstance(mi.classifier, Defense):
+        raise UserError("mi defends another defense, which draws: the theory is of one net")
     if not isinstance(mi.ratio, float | int):
         raise UserError(f"mi draws its ratio from {mi.ratio}: one number, as in ratio=0.5")
     return float(mi.ratio)
@@ -187,7 +190,7 @@ def _expectation(mi: MixupInference, image: Tensor, guess: Tensor) -> Tensor:
     allowed = ((labels == guess) == (mi.mode == "pl")).nonzero()[:, 0]
 
     def evaluate(partner: Tensor) -> Tensor:
-        return mi.classifier(ratio * image + (1 - ratio) * partner).softmax(1)
+        return logits(mi.classifier, ratio * image + (1 - ratio) * partner).softmax(1)
 
     outputs = chunked(evaluate, mi.chunk, mi.pool.data.pixels(allowed))
     weight = 1 / mi.pool.sizes[labels[allowed]].double()
@@ -211,11 +214,10 @@ def components(
     images that are none, and where the two are not of one shape.
     """
     _one_ratio(mi)
-    checks.images("clean", clean)
-    checks.images("adversarial", adversarial)
+    clean, adversarial = mi.check(clean, "clean"), mi.check(adversarial, "adversarial")
     if clean.shape != adversarial.shape:
-        shape = list(clean.shape)
-        raise UserError(f"adversarial has shape {list(adversarial.shape)}: that of clean, {shape}")
+        shapes = f"{list(clean.shape)} and {list(adversarial.shape)}"
+        raise UserError(f"clean and adversarial have shapes {shapes}: both the same")
     index = checks.labels("index", index, len(clean), clean.device)
     checks.instance("draws", draws, Draws)
     with torch.no_grad():
@@ -228,7 +230,7 @@ def components(
             mixed0 = ratio * x0 + (1 - ratio) * partner
             mixed = ratio * x + (1 - ratio) * partner
             inputs = (mixed, mixed0, mixed0 + x - x0)
-            return torch.cat([mi.classifier(u).softmax(1) for u in inputs], 1)
+            return torch.cat([logits(mi.classifier, u).softmax(1) for u in inputs], 1)
 
         rows = torch.arange(count, device=clean.device).repeat_interleave(mi.draws)
         number = torch.arange(mi.draws, device=clean.device).repeat(count)

@@ -225,6 +225,9 @@ def _nothing(_news: dict | int) -> None:
     """What is called where nobody wants to be told."""
 
 
+@torch.inference_mode(False)  # whatever the caller is in: gradients are recorded,
+@torch.autocast("cpu", enabled=False)  # and types are those of `precision`
+@torch.autocast("cuda", enabled=False)
 def train(
     recipe: Mapping,
     splits: Splits,
@@ -248,7 +251,7 @@ def train(
     - precision: "fp32" (default) or "bf16" (autocast).
     - chunk: held-out images of a forward pass, by default 256.
     - report: called with each new entry of the log: epoch, loss, heldout_clean, heldout_pgd10
-      (accuracies in [0, 1]), attacked (how many images), seconds.
+      (accuracies in [0, 1]), attacked (how many images), heldout_epsilon, seconds.
     - tick: called with the number of steps just taken.
 
     The recipe's keys:
@@ -291,6 +294,9 @@ def train(
     if state is not None and state.exists():
         trainer.restore(state)
         for entry in trainer.log:
+            if entry.get("heldout_epsilon", epsilon) != epsilon:
+                found = entry["heldout_epsilon"]
+                raise UserError(f"{state} measured with epsilon {found}, not {epsilon}: delete it")
             report(entry)
     saved = time.perf_counter()
     while trainer.epoch < recipe["epochs"]:
@@ -304,7 +310,7 @@ def train(
                 trainer.save(state)
         trainer.watch.stop(trainer.epoch + 1)
         entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
-        entry |= trainer.heldout(chunk, epsilon)
+        entry |= trainer.heldout(chunk, epsilon) | {"heldout_epsilon": epsilon}
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
         trainer.end_epoch(entry)
         report(entry)

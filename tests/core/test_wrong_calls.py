@@ -2,11 +2,13 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from milib import (
     Dataset,
@@ -24,6 +26,7 @@ from milib import (
     frozen,
     inference,
     pgd,
+    score,
 )
 from milib.adaptive import adaptive_gradient
 from milib.averaging import Undefended
@@ -77,6 +80,23 @@ def mixed(**changes):
 
 def noisy(**changes):
     return GaussianNoise(**({"classifier": NET, "sigma": 0.1} | changes))
+
+
+def by_batch():
+    """A net that looks at its batch in eval mode too."""
+    return nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), NET).eval()
+
+
+def shuffled():
+    data = TensorDataset(X, Y)
+    return DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), 2, False))
+
+
+class Halved(Defense):
+    """A transformation that loses images."""
+
+    def transform(self, x, predicted, index, draw, draws):
+        return x[: len(x) // 2]
 
 
 def of_pixel(value: float):
@@ -184,6 +204,45 @@ WRONG = {
         "gradient of the",
     ),
     "integers": (lambda: attack(net=Gives(lambda x: NET(x).long())), "in floating point"),
+    "probabilities in bf16": (
+        lambda: attack(net=nn.Sequential(*linear(), nn.Softmax(1)).eval().bfloat16()),
+        "probabilities",
+    ),
+    "detached logits": (lambda: attack(net=Gives(lambda x: NET(x).detach())), "no gradient in x"),
+    "batch statistics in eval mode": (
+        lambda: noisy(classifier=by_batch())(X),
+        "no running statistics",
+    ),
+    "no net": (lambda: attack(net=None), "the classifier is None"),
+    "targeted no": (lambda: attack(targeted="no"), "targeted is 'no'"),
+    "adaptive: targeted 1": (lambda: adaptively(targeted=1), "targeted is 1"),
+    "adaptive: around noise": (lambda: adaptively(mi=mixed(classifier=NOISE)), "another defense"),
+    "adaptive: NaN as published": (
+        lambda: adaptively(mi=mixed(classifier=Gives(broken_gradient)), variant="as_published"),
+        "gradient of the",
+    ),
+    "score: labels above L": (lambda: score(NOISE, [(X, Y + 7)], Draws(3)), "labels holds 10"),
+    "score: a number": (lambda: score(NOISE, 5, Draws(3)), "loader is 5"),
+    "score: a batch sampler that shuffles": (
+        lambda: score(NOISE, shuffled(), Draws(3)),
+        "loader shuffles by its RandomSampler",
+    ),
+    "base of NaN": (lambda: OL.probabilities(X, Draws(3), Y, OL.base(X) * NAN), "NaN"),
+    "base as a list": (lambda: OL.probabilities(X, Draws(3), Y, [1.0]), "base is [1.0]"),
+    "scores as arrays": (
+        lambda: defenses.detection_score(OL.base(X).detach().numpy(), OL.base(X)),
+        "both the same",
+    ),
+    "a pool of one channel inside": (
+        lambda: noisy(classifier=mixed(pool=pool_of(shape=(1, 8, 8))))(X),
+        "sample pool [1, 8, 8]",
+    ),
+    "transform to fewer": (lambda: Halved(NET, draws=2)(X), "one image of each"),
+    "settings None": (lambda: defenses.build("mi_ol", NET, POOL, None), "settings is None"),
+    "bytes to a net of milib": (
+        lambda: build_model("small", 4, 1)((255 * X[:, :1]).byte()),
+        "x is uint8",
+    ),
     "no module": (lambda: noisy(classifier=lambda x: x), "classifier is <function"),
     "more classes than the pool": (
         lambda: mixed(classifier=linear(192, 20))(X),
@@ -324,7 +383,7 @@ def test_pgd_attacks_every_type_and_stays_in_the_ball(of_net, of_images):
     assert (found - x).abs().max() > 0.03
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32, torch.uint16, torch.int64])
 def test_labels_and_indices_of_any_integer_type_work(kind):
     assert torch.equal(attack(y=Y.to(kind)), attack())
     found = NOISE.probabilities(X, Draws(0), Y.to(kind))
@@ -336,6 +395,23 @@ def test_steps_may_be_one_number_a_range_or_a_tuple():
     assert torch.equal(attack(steps=2), attack(steps=[2]))
     assert torch.equal(attack(steps=range(1, 3)), attack(steps=(1, 2)))
     assert attack(steps=[3, 1]).shape[1] == 2
+    for steps in (np.array([1, 2]), torch.tensor([1, 2])):
+        assert torch.equal(attack(steps=steps), attack(steps=[1, 2]))
+
+
+def test_settings_of_numpy_and_torch_work():
+    given = {"epsilon": torch.tensor(0.1), "step_size": np.float32(0.02), "steps": np.int64(2)}
+    assert torch.equal(attack(**given), attack(step_size=float(np.float32(0.02))))
+    assert mixed(ratio=np.array([0.25, 0.5])).ratio == (0.25, 0.5)
+    assert RandomPadding(NET, torch.tensor([5, 7])).sizes == [5, 7]
+
+
+def test_a_net_may_be_frozen_twice_and_have_no_bias():
+    net = build_model("small", 4, 1).eval()
+    x = X[:, :1]
+    assert torch.equal(frozen(frozen(net))(x), frozen(net)(x))
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, 4, bias=False)).eval()
+    assert torch.equal(frozen(other)(X), other(X))
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -172,12 +172,13 @@ def project(tmp_path) -> Path:
 
 
 def make(project: Path, *words: str, **places: str) -> subprocess.CompletedProcess[str]:
-    """`make study`, set up already."""
+    """`make study`, set up already, as in a terminal: not as a part of `make test`."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     places |= {"MILIB_OUTPUTS": str(project / "my outputs")}
     return subprocess.run(
         ["make", "-o", ".venv/.ready", "study", *words],
         cwd=project,
-        env=os.environ | places,
+        env=outside | places,
         capture_output=True,
         text=True,
         check=False,
