@@ -3,17 +3,15 @@
 # What is redone is decided by fingerprints (milib/study/jobs.py), not file times
 # (`--rerun-triggers params`). Inside a notebook, milib.study.store recomputes only what depends on
 # a change.
-from pathlib import Path
+from milib.errors import UserError
+from milib.study import arguments, jobs, paths
 
-from milib.study import arguments, jobs, paths, store
-
+if config:
+    raise UserError("--config is not read: MILIB_RUN names the run, MILIB_ARGS its parameters")
 ROOT = str(workflow.basedir)
 FILE, CHANGED, SETTINGS = arguments.study()
 OPTIONS = arguments.option(CHANGED)
 OUT = str(paths.outputs_root() / SETTINGS.run)
-# A notebook that read a record which is gone runs again, and makes it anew.
-for name in store.lost_records(Path(OUT)):
-    Path(OUT, "notebooks", f"{name}.ipynb").unlink(missing_ok=True)
 
 
 rule all:

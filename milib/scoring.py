@@ -49,6 +49,8 @@ def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draw
     checks.instance("defense", defense, Defense)
     if not isinstance(loader, Iterable):
         raise UserError(f"loader is {checks.shown(loader)}: it gives batches of images and labels")
+    if getattr(loader, "drop_last", False):
+        raise UserError("loader leaves out its last images: drop_last=False")
     for sampler in _samplers(loader):
         if "Random" in type(sampler).__name__ or getattr(sampler, "shuffle", False):
             kind = type(sampler).__name__

@@ -5,6 +5,7 @@ What the run's notebooks last used is copied to outputs/reference/RUN, in few fi
 runs that lie there.
 """
 
+import glob
 import json
 import re
 import sys
@@ -15,7 +16,7 @@ import nbformat
 from milib import files
 from milib.errors import UserError
 from milib.report import findings
-from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, listed, pack
+from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, listed, opened_with, pack
 from milib.study import paths
 from milib.study.store import read_json
 
@@ -142,6 +143,8 @@ def curate(folder: Path, target: Path) -> None:
         raise UserError(
             f"{folder} has no executed notebook: `make study RUN={run.name}` makes them"
         )
+    for name in notebooks:
+        _check_as_it_ran(run, name)
     records = before.records() | kept_records(run)
     notes = merged(before.notes(), run.notes() | {"profile": timed(run)}, set(notebooks))
     used = named_records(notes["profile"])
@@ -156,6 +159,19 @@ def curate(folder: Path, target: Path) -> None:
         files.write_atomic(target / path.relative_to(run.path), path.read_bytes())
 
 
+def _check_as_it_ran(run: RunFolder, notebook: str) -> None:
+    """Refuse a notebook whose profile is gone, or that was opened otherwise since it ran."""
+    notes, path = run.notes(), run.path / "notebooks" / f"{notebook}.ipynb"
+    again = f"delete it, and `make study RUN={run.name}` runs it again"
+    if not notes["profile"][notebook]["entries"]:
+        raise UserError(f"{path} has no profile, which names its records: {again}")
+    ran, opened = notes["parameters"].get(notebook), opened_with(run.path, notebook)
+    if ran != opened:
+        raise UserError(f"{path} was opened with other parameters since it ran: {again}")
+    if ran and ran.get("run", run.name) != run.name:
+        raise UserError(f"{path} is of run '{ran['run']}', not '{run.name}': take its own folder")
+
+
 def _exhibits(folder: Path, as_svg: set[str]) -> list[Path]:
     """The files of a live run's tables and figures that are kept."""
     found = listed(folder, "tables/*.csv") + listed(folder, "figures/*.png")
@@ -166,7 +182,7 @@ def _remove(target: Path, before: dict, notes: dict, as_svg: set[str]) -> None:
     """Takes away the tables and figures that no notebook makes now, and SVGs that no page shows."""
     for kind in ("tables", "figures"):
         for name in set(before[kind]) - set(notes[kind]):
-            for path in target.glob(f"{kind}/{name}.*"):
+            for path in target.glob(f"{kind}/{glob.escape(name)}.*"):
                 path.unlink()
     for path in target.glob("figures/*.svg"):
         if path.stem not in as_svg:

@@ -6,6 +6,7 @@ and figures.
 """
 
 import csv
+import dataclasses
 import json
 import lzma
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milib.errors import UserError
+from milib.study import params
 from milib.study.store import fault, lost_records, profiled, read_json, read_profile, read_record
 
 PACKED = "records.jsonl.xz"
@@ -110,14 +112,15 @@ class RunFolder:
         notes = read_json(self.path / NOTES)
         if not _are_notes(notes):
             raise UserError(f"{self.path / NOTES} is damaged: take it from git")
+        for parameters in notes["parameters"].values():
+            if parameters.get("run", self.name) != self.name:
+                raise UserError(f"{self.path} holds run '{parameters['run']}': take it from git")
         return notes
 
     def _gathered(self) -> dict[str, dict]:
         left = listed(self.path, "notebooks/*.ipynb") + listed(self.path, "profile/*.json")
         names = sorted({path.stem for path in left if not path.stem.endswith(".failed")})
-        parameters = {
-            name: parameters_of(self.path / "profile" / f"{name}.parameters") for name in names
-        }
+        parameters = {name: parameters_of(self.path, name) for name in names}
         return {
             "parameters": {name: found for name, found in parameters.items() if found},
             "profile": {name: self._profiled(name) for name in names},
@@ -285,11 +288,29 @@ def unpack(path: Path) -> dict[str, dict]:
     return found
 
 
-def parameters_of(path: Path) -> dict | None:
-    """The parameters that a notebook ran with, every key: `open_study` noted the values it took.
+def parameters_of(folder: Path, notebook: str) -> dict | None:
+    """The parameters that a notebook ran with, every key; None where nothing tells.
 
-    - path: profile/<notebook>.parameters of a live run; None is returned where it does not exist.
+    - folder: of a live run.
+    - notebook: its name.
+
+    papermill noted what it injected into the executed notebook. Where it injected nothing, those of
+    the last opening count. Raises UserError where a file is damaged.
+    """
+    content = read_json(folder / "notebooks" / f"{notebook}.ipynb", {})
+    metadata = content.get("metadata", {}) if isinstance(content, dict) else {}
+    injected = metadata.get("papermill", {}).get("parameters")
+    if injected:
+        return json.loads(json.dumps(dataclasses.asdict(params.build(injected))))
+    return opened_with(folder, notebook)
+
+
+def opened_with(folder: Path, notebook: str) -> dict | None:
+    """The parameters of a notebook's last opening, every key; None where there was none.
+
+    - folder: of a live run.
+    - notebook: its name.
 
     Raises UserError where the file is damaged.
     """
-    return read_json(path)
+    return read_json(folder / "profile" / f"{notebook}.parameters")

@@ -1,7 +1,7 @@
 """Parameters on a command line: papermill's options, in papermill's reading.
 
-`python -m milib.study.arguments` prints the folder of the run that `make study` is to make, or the
-one line that says why there is none.
+`python -m milib.study.arguments` prints the folder of the run that `make study` is to make, ready
+for it, or the one line that says why there is none.
 """
 
 import base64
@@ -14,16 +14,20 @@ from typing import Any
 
 import click
 import yaml
-from papermill.cli import _resolve_type, papermill
 
 from milib.checks import shown
 from milib.errors import UserError
 from milib.study.params import Params, load, read_yaml
 from milib.study.paths import outputs_root, parameter_file
+from milib.study.store import lost_records
 from milib.study.strict_yaml import parse
 
-OPTIONS = [option for option in papermill.params if str(option.name).startswith("parameters")]
-"""-p, -r, -f, -y, -b and their long names."""
+
+def options() -> list[click.Parameter]:
+    """papermill's -p, -r, -f, -y, -b and their long names."""
+    from papermill.cli import papermill  # here: it takes seconds to import
+
+    return [option for option in papermill.params if str(option.name).startswith("parameters")]
 
 
 def read(
@@ -38,9 +42,10 @@ def read(
 
     Raises UserError where the words are not of this form. `--help` prints help and ends.
     """
+    known = options()
     line = click.Command(
         command,
-        params=[*own, *OPTIONS],
+        params=[*own, *known],
         help=about,
         callback=lambda **found: found,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,12 +56,14 @@ def read(
         raise UserError(f"{command}: {' '.join(error.format_message().split())}") from None
     if not isinstance(found, dict):
         sys.exit(found)
-    given = {str(option.name): found.pop(str(option.name)) for option in OPTIONS}
+    given = {str(option.name): found.pop(str(option.name)) for option in known}
     return found, _parameters(command, given)
 
 
 def _parameters(command: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options' parameters by key: of one that stands twice, papermill's choice."""
+    from papermill.cli import _resolve_type
+
     values: dict[str, Any] = {}
     for text in given["parameters_base64"]:
         values |= _table(f"{command}: -b {shown(text)}", _decoded(command, text))
@@ -105,13 +112,28 @@ def study() -> tuple[Path, dict[str, Any], Params]:
         words = shlex.split(text)
     except ValueError:
         raise UserError(f"ARGS is {shown(text)}: a quote in it is not closed") from None
+    if {"-h", "--help"} & set(words):
+        raise UserError("ARGS takes papermill's options -p, -r, -y, -f and -b, as in -p seed 1")
     path = parameter_file(os.environ.get("MILIB_RUN", "digits"))
-    _, values = read(words, "ARGS")
+    values = read(words, "ARGS")[1] if words else {}
     return path, values, load(path, values)
+
+
+def forget_lost(folder: Path) -> None:
+    """Remove the executed notebooks that read a record which is gone: run again, they make it.
+
+    - folder: of a run.
+
+    Raises UserError where a profile is damaged.
+    """
+    for name in lost_records(folder):
+        (folder / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
     try:
-        print(outputs_root() / study()[2].run)
+        out = outputs_root() / study()[2].run
+        forget_lost(out)
+        print(out)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -59,7 +59,7 @@ def read(
 
 
 def _other_training(header: dict, settings: dict, trained: dict[str, str]) -> str:
-    """What another training made the weights; empty where it was the one asked for."""
+    """How the weights' training differs from the one asked for; empty where it does not."""
     recipe, found = header.get("recipe"), header.get("trained")
     if not isinstance(recipe, dict) or not isinstance(found, dict):
         return "does not say how its weights were trained"
@@ -73,9 +73,16 @@ def _other_training(header: dict, settings: dict, trained: dict[str, str]) -> st
         return f"was trained on other images than {settings['data']} has here"
     for key, value in trained.items():
         if found.get(key) != value:
-            return f"was trained with {key} {found.get(key)}, not {value}"
-    epochs = [entry.get("epoch") for entry in header.get("log", ())]
-    return "" if epochs == list(range(1, settings["epochs"] + 1)) else "was not trained to its end"
+            return f"was trained with {key} {found.get(key)}, not {value} (or name another run)"
+    return _unfinished(header.get("log"), settings["epochs"])
+
+
+def _unfinished(log: object, epochs: int) -> str:
+    """What a training's log lacks; empty where it is whole."""
+    if not isinstance(log, list) or not all(isinstance(entry, dict) for entry in log):
+        return "has no log of its training"
+    numbers = [entry.get("epoch") for entry in log]
+    return "" if numbers == list(range(1, epochs + 1)) else "was not trained to its end"
 
 
 def _other_tensors(weights: dict[str, torch.Tensor], settings: dict, channels: int) -> str:

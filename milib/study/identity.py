@@ -18,7 +18,7 @@ from milib.files import digest, write_atomic
 from milib.study import pinned
 
 PACKAGE = Path(milib.__file__).resolve().parent
-CORE = "rng dataset data models inference attacks adaptive averaging scoring baselines"
+CORE = "checks rng dataset data models inference attacks adaptive averaging scoring baselines"
 CORE += " defenses constructed theory"
 EXPERIMENTS = "common analysis matching oblivious adaptive_attacks"
 COMPUTE = (
@@ -27,7 +27,9 @@ COMPUTE = (
     *("milib.study.experiments." + name for name in EXPERIMENTS.split()),
 )
 """The modules that decide a record's numbers. Training does not: a record names its weights."""
-WEIGHTS = "training training_state divergence recipes objectives models inference attacks dataset"
+WEIGHTS = (
+    "checks training training_state divergence recipes objectives models inference attacks dataset"
+)
 WEIGHTS += " data rng cuda_graph"
 TRAINING = (*("milib." + name for name in WEIGHTS.split()), "milib.study.device")
 """The modules in which lies what decides weights; `training_digest` takes what training names."""
@@ -118,7 +120,12 @@ def code_digest(modules: tuple[str, ...] = COMPUTE) -> str:
 
     - modules: dotted names, keys of SOURCES; by default COMPUTE.
     """
-    return digest([meaning(SOURCES[name]) for name in modules])
+    return _digest_of(tuple(SOURCES[name] for name in modules))
+
+
+@functools.cache
+def _digest_of(sources: tuple[str, ...]) -> str:
+    return digest([meaning(source) for source in sources])
 
 
 @functools.cache

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import numbers
+import os
 import sys
 from weakref import WeakSet
 
@@ -15,7 +17,7 @@ from milib.study.study import Study
 
 TABLES = ("rows", "grids")
 """Parameters that are tables: the cell leaves those of params/digits.yaml there, as None."""
-PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+PLAIN = (numbers.Real, str, os.PathLike, list, tuple, dict, type(None))
 """What a parameter may be. Modules, functions and arrays under other names are none."""
 SIMILAR = 0.82
 """From here on a name is taken for a misspelt key: `epohcs` is at 0.83, `drawn` at 0.8."""
@@ -76,7 +78,8 @@ def from_names(names: dict, first: bool, own: frozenset[str] = frozenset()) -> P
     given = {name: names[name] for name in KEYS if name in names}
     wrong = []
     for name, value in names.items():
-        if name in given or name in own or name.startswith(("_", "PAPERMILL_")):
+        hidden = name.startswith("_") and name.strip("_") not in KEYS
+        if name in given or name in own or hidden or name.startswith("PAPERMILL_"):
             continue
         plain = isinstance(value, PLAIN) and not _from_milib(name, value)
         if plain and (first or is_misspelt(name, value)):
@@ -95,7 +98,7 @@ def from_names(names: dict, first: bool, own: frozenset[str] = frozenset()) -> P
 def from_notebook() -> Params:
     """The run that the calling notebook describes: the values that its names have now.
 
-    Raises UserError outside a notebook, and as `from_names` does.
+    Raises UserError outside IPython, where no name is a parameter's, and as `from_names` does.
     """
     from IPython import get_ipython
 
@@ -103,7 +106,10 @@ def from_notebook() -> Params:
     if shell is None:
         raise UserError("no notebook here: use milib.study.params.load(path) outside Jupyter")
     own = frozenset(shell.user_ns_hidden)
-    found = from_names(shell.user_ns, shell not in _opened, own)
+    names = shell.user_ns
+    if not any(key in names for key in KEYS):
+        raise UserError("no parameter is set here: run the cell of the parameters first")
+    found = from_names(names, shell not in _opened, own)
     _opened.add(shell)
     return found
 
@@ -118,6 +124,6 @@ def open_study(notebook: str) -> Study:
     """
     study = Study(from_notebook(), notebook)
     noted = json.dumps(dataclasses.asdict(study.params)) + "\n"
-    with contextlib.suppress(UserError):  # a folder that cannot be written can still be read
+    with contextlib.suppress(UserError):  # the report alone reads them
         write_atomic(study.store.folder / "profile" / f"{notebook}.parameters", noted.encode())
     return study

@@ -27,6 +27,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise UserError(f"line {line} merges tables by <<: write the keys out")
             if name in lines:
                 both = f"line {line}" if lines[name] == line else f"lines {lines[name]} and {line}"
                 raise UserError(f"{shown(key.value)} stands twice ({both}): keep one")
@@ -53,9 +55,7 @@ def parse(where: str, text: str) -> Any:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except RecursionError:
-        raise UserError(
-            f"{where} is nested too deep: a parameter has four levels at most"
-        ) from None
+        raise UserError(f"{where} is nested too deep: four levels at most") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{where} is not YAML: line {line}: {_one_line(error.problem)}") from None

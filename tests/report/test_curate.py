@@ -1,5 +1,6 @@
 """Curated runs: what is kept, and what is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from milib import files
 from milib.errors import UserError
 from milib.report import curate, index
 from milib.report.run_folder import PACKED, RunFolder, pack
-from milib.study import paths
+from milib.study import params, paths
 from milib.study.rules import rules_digest
 from milib.study.store import Store
 
@@ -271,3 +272,23 @@ def test_committed_runs_hold_what_they_name_and_nothing_else(folder):
             assert about["notebook"] in notebooks, (kind, name)
     shown = curate.shown_as_svg(folder.name)
     assert {path.stem for path in folder.glob("figures/*.svg")} == shown
+
+
+def test_a_notebook_without_a_profile_or_opened_otherwise_is_refused(run, tmp_path):
+    path, profile = run / "notebooks" / "04_oblivious.ipynb", run / "profile"
+    kept = (profile / "04_oblivious.json").read_bytes()
+    (profile / "04_oblivious.json").unlink()
+    with pytest.raises(UserError, match="has no profile"):
+        curate.curate(run, tmp_path / "mine of" / run.name)
+    (profile / "04_oblivious.json").write_bytes(kept)
+    content = json.loads(path.read_text("utf-8"))
+    content["metadata"]["papermill"] = {"parameters": {"run": run.name, "seed": 0}}
+    path.write_text(json.dumps(content), "utf-8")
+    ran = dataclasses.asdict(params.build({"run": run.name, "seed": 0}))
+    opened = profile / "04_oblivious.parameters"
+    opened.write_text(json.dumps(ran | {"seed": 5}))
+    with pytest.raises(UserError, match="opened with other parameters"):
+        curate.curate(run, tmp_path / "mine of" / run.name)
+    opened.write_text(json.dumps(ran))
+    curate.curate(run, tmp_path / "mine of" / run.name)
+    assert RunFolder(tmp_path / "mine of" / run.name).parameters("04_oblivious")["seed"] == 0

@@ -87,7 +87,6 @@ def test_records_depend_on_all_that_computes_them_but_what_is_told_here():
     """A module that experiments can reach decides records, or is named with the reason why not."""
     aside = {
         "milib": "names alone",
-        "milib.checks": "refuses",
         "milib.errors": "raises",
         "milib.files": "keeps files; a changed fingerprint changes every record's name",
         "milib.shapes": "annotations",

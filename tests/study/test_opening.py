@@ -143,6 +143,18 @@ def test_other_names_are_no_parameters(shell):
     assert shell.user_ns["count"] == 3
 
 
+def test_a_kernel_without_any_parameter_is_told_so(shell):
+    with pytest.raises(UserError, match="no parameter is set here"):
+        from_notebook()
+
+
+@pytest.mark.parametrize("line", ["epocs = np.int64(3)", "data_rot = Path('x')", "_seed = 3"])
+def test_a_misspelt_key_of_another_type_is_refused(shell, line):
+    run(shell, "import numpy as np\nfrom pathlib import Path\nseed = 0", line)
+    with pytest.raises(UserError, match="unknown key"):
+        from_notebook()
+
+
 def test_what_is_not_set_is_that_of_digits(shell):
     run(shell, "rows = None\ngrids = None\nseed = 3")
     digits = params.load(params.parameter_file("digits"), {"seed": 3})
@@ -180,6 +192,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(shell, tmp_path, monkeypatc
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "profile").write_text("no folder")
+    run(shell, "seed = 0")
     assert open_study("04_oblivious").params.run == "digits"
 
 
