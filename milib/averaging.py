@@ -1,7 +1,6 @@
 """What every defense is: the mean prediction over random transformations of the input."""
 
 import copy
-import itertools
 import math
 import secrets
 from collections.abc import Callable
@@ -66,7 +65,7 @@ class Defense(nn.Module):
 
     def reset(self) -> None:
         """Let a `forward` with a seed begin its sequence of draws again."""
-        self.rounds = itertools.count()
+        self.round = 0
 
     def frozen(self: Own, draws: Draws) -> Own:
         """A copy whose `forward` is one function of the image: the same draws for every image.
@@ -239,7 +238,8 @@ class Defense(nn.Module):
             return _not_nan(self.log_mean(images, self.fixed, _same(images)))
         draws = Draws("entropy", secrets.randbits(64))
         if self.seed is not None:
-            draws = Draws(self.seed, "forward", next(self.rounds))
+            draws = Draws(self.seed, "forward", self.round)
+            self.round += 1
             (draws.attacked if attack else draws.scored)(self.classifier)
         return _not_nan(self.log_mean(images, draws, torch.arange(len(x), device=x.device)))
 
