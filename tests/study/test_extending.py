@@ -75,7 +75,7 @@ def test_each_is_added_in_one_place(tmp_path):
     library = tmp_path / "milib"
     insert(library / "defenses.py", "@dataclass(frozen=True)\nclass Kind", DEFENSE)
     insert(library / "defenses.py", '    "mi_pl": Kind(', DEFENSE_LINE)
-    insert(library / "attacks.py", '    "mean_ce": lambda', ATTACK_LINE)
+    insert(library / "adaptive.py", '    "mean_ce": lambda', ATTACK_LINE)
     insert(library / "data.py", "SOURCES: dict[", DATA)
     insert(library / "data.py", '    "cifar10": ', DATA_LINE)
     run = yaml.safe_load((ROOT / "params" / "digits.yaml").read_text())

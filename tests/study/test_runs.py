@@ -81,7 +81,7 @@ def test_the_papers_net(tmp_path):
     ("overrides", "wanted"),
     [
         ({"epoch": 3}, ["'c100'", "'epoch'", "'epochs'"]),
-        ({"epsilon": 3}, ["'c100'", "epsilon", "3", "between 0 and 1"]),
+        ({"epsilon": 3}, ["'c100'", "epsilon", "3", "between 1e-06 and 1"]),
         ({"model": "resnet"}, ["model", "resnet50"]),
         ({"data_root": "nowhere"}, ["cifar-100-python", "nowhere"]),
         ({"device": "cuda"}, ["device", "-p device cpu"]),

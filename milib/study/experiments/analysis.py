@@ -3,6 +3,7 @@
 import torch
 
 from milib import defenses, inference, rng, theory
+from milib.data import SamplePool
 from milib.study.experiments.common import addresses, draws_of, rounded
 from milib.study.rows import PRIMARY
 from milib.study.study import Study
@@ -91,12 +92,13 @@ def monte_carlo(
     - n: test images, default 4.
 
     The record's "errors", one for each N, are root mean square distances of F_MI,N from the
-    enumerated expectation over images and sets.
+    enumerated expectation over images and sets. Partners are neither cropped nor flipped here.
     """
 
     def compute() -> dict:
         points = study.points(n)
         mi = _mixup(study, name, mode, ratio, draws=max(counts))
+        mi.pool = SamplePool(study.pool.data)  # as it is: crops and flips cannot be enumerated
         exact = theory.enumerated(mi, points.x)
         found = []
         with torch.no_grad():
