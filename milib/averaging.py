@@ -112,7 +112,6 @@ class Defense(nn.Module):
 
     def _classify(self, x: Tensor, index: Tensor, draws: Draws) -> Tensor:
         """log F [P, L] of the classifier; a defense there takes draws of its own for each row."""
-        checks.deterministic(self.classifier)
         if not isinstance(self.classifier, Defense):
             found = inference.logits(self.classifier, x)
         elif self.classifier.fixed is None:
@@ -125,16 +124,19 @@ class Defense(nn.Module):
         return found.log_softmax(1)
 
     def _folded(self, evaluate: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
-        """`inference.folded`, whose backward pass finds the weights of the forward pass."""
+        """`inference.folded`, whose backward pass finds modes and weights of the forward pass."""
+        checks.deterministic(self.classifier)
         weights = tuple(self.parameters())
 
-        def with_the_same(*inputs: Tensor) -> Tensor:
-            for before, now in zip(weights, self.parameters(), strict=True):
-                if before is not now:
-                    raise UserError("weights were replaced between the forward and backward pass")
+        def as_before(*inputs: Tensor) -> Tensor:
+            if torch.is_grad_enabled():  # as it is where a chunk is recomputed
+                checks.deterministic(self.classifier)
+                for before, now in zip(weights, self.parameters(), strict=True):
+                    if before is not now:
+                        raise UserError("weights were replaced between forward and backward pass")
             return evaluate(*inputs)
 
-        return inference.folded(with_the_same, chunk, iter(weights), *inputs)
+        return inference.folded(as_before, chunk, iter(weights), *inputs)
 
     def _base(self, x: Tensor, draws: Draws, index: Tensor) -> Tensor:
         def evaluate(images: Tensor, index: Tensor) -> Tensor:
@@ -160,7 +162,9 @@ class Defense(nn.Module):
             if not isinstance(transformed, Tensor) or len(transformed) != len(images):
                 given = f"{len(images)} images {checks.shown(transformed)}"
                 raise UserError(f"transform makes of {given}: one image of each")
-            return self._classify(transformed, rng.joined(index, draw), draws)
+            inside = isinstance(self.classifier, Defense)
+            address = rng.joined(index, draw) if inside else index
+            return self._classify(transformed, address, draws)
 
         found = self._folded(evaluate, self.chunk, x, rows, *addresses)
         return found.reshape(len(x), self.draws, found.shape[1])
