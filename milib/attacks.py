@@ -115,14 +115,12 @@ def _perturbation(start: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def followed(
-    direction: Callable[[Tensor, int], Tensor],
-    x: Tensor,
-    start: Tensor | None,
-    epsilon: float,
-    step_size: float,
-    steps: Sequence[int],
+    direction: Callable[[Tensor, int], Tensor], x: Tensor, start: Tensor | None, **options: Any
 ) -> Tensor:
-    """`trajectory`, with its arguments, where no direction was NaN: its sign would move no pixel.
+    """`trajectory` where no direction was NaN: its sign would move no pixel.
+
+    - direction, x, start: as there.
+    - options: epsilon, step_size and steps, as `options` gives them.
 
     Raises UserError where one was.
     """
@@ -133,7 +131,7 @@ def followed(
         broken.logical_or_(found.isnan().any())
         return found
 
-    examples = trajectory(noted, x, start, epsilon, step_size, steps)
+    examples = trajectory(noted, x, start, **options)
     if broken:
         raise UserError("the gradient of the classifier is NaN: no step can follow it")
     return examples

@@ -166,16 +166,6 @@ def load(
     return Splits(train.take(chosen), train.take(order[:n_heldout]), test)
 
 
-def fingerprint(splits: Splits) -> str:
-    """A 16-digit fingerprint of what a training reads: images, labels, index, classes and peak.
-
-    - splits: the data; `test`, which no training reads, has no part in it. Computed once for each
-      Splits, whose tensors are not to be changed in place.
-    """
-    checks.instance("splits", splits, Splits)
-    return splits.fingerprint
-
-
 def augment(images: AnyImages, uniform: Crops) -> AnyImages:
     """A random crop after zero padding by 4, and a horizontal flip, of each image [B, C, H, W].
 

@@ -12,6 +12,9 @@ import torch
 
 from milib.errors import UserError
 
+AGAIN = "delete it and run again"
+"""What to do about a file of ours that cannot be used."""
+
 
 def digest(value) -> str:
     """A 16-digit fingerprint of a value.
@@ -114,7 +117,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise UserError(f"{path} is damaged: delete it and run again")
+        raise UserError(f"{path} is damaged: {AGAIN}")
     return tensors, metadata
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from milib import checks, files
 from milib.errors import UserError
+from milib.files import AGAIN
 
-AGAIN = "delete it and run again"
 ENTRY = ("loss", "heldout_clean", "seconds")
 """What every entry of a log holds beside its epoch."""
 

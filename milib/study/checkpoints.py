@@ -11,8 +11,8 @@ import torch
 
 from milib import models
 from milib.errors import UserError
-from milib.files import read_tensors, write_atomic, write_tensors
-from milib.study.store import AGAIN, finite
+from milib.files import AGAIN, read_tensors, write_atomic, write_tensors
+from milib.study.store import finite
 
 
 def write(

@@ -12,12 +12,10 @@ from typing import Any, TypeGuard
 import torch
 
 from milib.errors import UserError
-from milib.files import digest, read_tensors, write_atomic, write_tensors
+from milib.files import AGAIN, digest, read_tensors, write_atomic, write_tensors
 from milib.study.identity import code_digest
 from milib.study.made import commit, provenance
 
-AGAIN = "delete it and run again"
-"""What to do about a damaged file."""
 NOT_FINITE = "the result holds NaN or inf: so do the weights or the data behind it"
 KEYS = frozenset("name notebook fingerprint checksum seconds identity made result".split())
 """Of a record."""

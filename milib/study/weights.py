@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from milib import data, files, inference, models, training
+from milib import files, inference, models, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
@@ -181,7 +181,7 @@ class TrainedModels:
 
     def trained_with(self) -> dict[str, str]:
         """What a training here depends on besides its recipe: data, precision, device type."""
-        trained = {"data": data.fingerprint(self.splits), "precision": self.precision}
+        trained = {"data": self.splits.fingerprint, "precision": self.precision}
         return trained | {"device": self.device.type}
 
     def read(self, name: str, path: Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -228,12 +228,12 @@ def test_labels_that_begin_at_1_end_in_a_line_on_labels(present):
 
 
 def test_a_fingerprint_sees_all_that_training_reads_and_nothing_else(splits):
-    base = data.fingerprint(splits)
+    base = splits.fingerprint
     assert len(base) == 16
     assert int(base, 16) >= 0
     again = dataclasses.replace(splits)
-    assert data.fingerprint(again) == base
-    assert data.fingerprint(dataclasses.replace(splits, test=splits.heldout)) == base
+    assert again.fingerprint == base
+    assert dataclasses.replace(splits, test=splits.heldout).fingerprint == base
     seen = {base}
     for part in ("train", "heldout"):
         kept = getattr(splits, part)
@@ -241,15 +241,15 @@ def test_a_fingerprint_sees_all_that_training_reads_and_nothing_else(splits):
             values = getattr(kept, column).clone()
             values.view(-1)[7] += 1
             changed = dataclasses.replace(kept, **{column: values})
-            seen.add(data.fingerprint(dataclasses.replace(splits, **{part: changed})))
+            seen.add(dataclasses.replace(splits, **{part: changed}).fingerprint)
         fewer = kept.take(slice(len(kept) - 1))
-        seen.add(data.fingerprint(dataclasses.replace(splits, **{part: fewer})))
+        seen.add(dataclasses.replace(splits, **{part: fewer}).fingerprint)
     for key, value in (("classes", 11), ("peak", 17)):
         parts = {name: getattr(splits, name) for name in ("train", "heldout", "test")}
         parts = {name: dataclasses.replace(one, **{key: value}) for name, one in parts.items()}
-        seen.add(data.fingerprint(data.Splits(**parts)))
+        seen.add(data.Splits(**parts).fingerprint)
     swapped = data.Splits(splits.heldout, splits.train, splits.test)
-    seen.add(data.fingerprint(swapped))
+    seen.add(swapped.fingerprint)
     assert len(seen) == 12  # every change is another fingerprint
 
 
@@ -257,5 +257,5 @@ def test_a_fingerprint_is_read_from_the_bytes_once(splits, monkeypatch):
     made, calls = dataclasses.replace(splits), []
     sha256 = dataset.hashlib.sha256
     monkeypatch.setattr(dataset.hashlib, "sha256", lambda: calls.append(1) or sha256())
-    assert data.fingerprint(made) == data.fingerprint(made)
+    assert made.fingerprint == made.fingerprint
     assert len(calls) == 1

@@ -145,7 +145,6 @@ WRONG = {
     "other peak": (lambda: splits(test=dataset(peak=17)), ["test", "peak", "17", "16"]),
     "other shape": (lambda: splits(test=pictures(9).test), ["test", "shape", "[1, 9, 9]"]),
     "other device": (lambda: splits(test=elsewhere()), ["test", "device", "meta", "cpu"]),
-    "fingerprint of a Dataset": (lambda: data.fingerprint(dataset()), ["splits", "Splits"]),
     # pools
     "pool of a tensor": (lambda: SamplePool(FLOATS), ["data", "Tensor", "Dataset"]),
     "pool of nothing": (lambda: SamplePool(dataset().take(slice(0))), ["data", "no images"]),

@@ -128,7 +128,7 @@ def test_an_intact_file_is_read_and_says_what_it_is(study):
     _, header = files.read_tensors(path)
     assert header["recipe"] == recipe(study.params, "mixup")
     assert header["trained"] == {
-        "data": data.fingerprint(study.splits),
+        "data": study.splits.fingerprint,
         "precision": "fp32",
         "device": "cpu",
     }
