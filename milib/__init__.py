@@ -10,6 +10,7 @@ from milib.attacks import pgd
 from milib.averaging import Defense
 from milib.data import Dataset, SamplePool, Splits
 from milib.defenses import MICombined, MixupInference
+from milib.eot import Setting, attack
 from milib.errors import UserError
 from milib.inference import frozen
 from milib.models import build as build_model
@@ -24,9 +25,11 @@ __all__ = [
     "MICombined",
     "MixupInference",
     "SamplePool",
+    "Setting",
     "Splits",
     "UserError",
     "adaptive_pgd",
+    "attack",
     "build_model",
     "frozen",
     "pgd",

@@ -1,30 +1,21 @@
 """The adaptive attacks on Mixup Inference (Appendix B.2): PGD that goes through the mixing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from milib import attacks, checks, inference
+from milib import attacks, checks, inference, losses
 from milib.averaging import Defense
 from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairImages, PairNumbers, PairPredictions, Scalar
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "eq24": lambda logits, label: -logits.softmax(1).gather(1, label[:, None]).sum(),
-    "mean_ce": lambda logits, label: F.cross_entropy(logits, label, reduction="sum"),
-}
-"""What an adaptive attack ascends at every step with fresh draws: a new attack is a line here.
-
-Each is a sum over draws of logits [P, L] and labels [P]. eq24: Eq. 24 for the scalar -F_y. mean_ce:
-the cross-entropy on y.
-"""
-ADAPTIVE = (*LOSSES, "as_published")
-"""as_published: the authors' code. It attacks the mixed images themselves and adds the mean
-perturbation to x."""
+ADAPTIVE = (*losses.SUMS, "as_published")
+"""Losses, with fresh draws at every step, and as_published: the authors' code, which attacks the
+mixed images themselves and adds the mean perturbation to x."""
 
 
 @runtime_checkable
@@ -49,7 +40,7 @@ class Mixing(Protocol):
 def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targeted: bool) -> Scalar:
     """What an adaptive attack ascends, a sum over draws.
 
-    - variant: a name of LOSSES.
+    - variant: a name of `losses.SUMS`.
     - logits: [P, L] of the mixed images.
     - label: true labels [P]; the targets where `targeted`.
     - targeted: turns the sign.
@@ -57,8 +48,8 @@ def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targete
     Eq. 24 names no scalar. The sign of the gradient of -F_MI,y is that of -log F_MI,y end to end
     (Eq. 20-23), as the factor 1 / F_MI,y is positive.
     """
-    loss = LOSSES[variant](logits, label)
-    return -loss if targeted else loss
+    each = logits.log_softmax(1)[:, None]
+    return losses.value(variant, each, label, targeted).sum()
 
 
 def adaptive_gradient(
@@ -80,14 +71,14 @@ def adaptive_gradient(
     - label: true labels [B]; the targets where `targeted`.
     - index: each image's number for its draws [B].
     - draws: the attacker's random numbers.
-    - variant: a name of LOSSES.
+    - variant: a name of `losses.SUMS`.
     - first: the first draw.
     - samples: how many draws; memory is set by `mi.chunk`, not by them.
     - targeted: whether `label` is a target; by default not.
 
     Eq. 24, up to the positive factor lambda.
     """
-    checks.choice("variant", variant, LOSSES)
+    checks.choice("variant", variant, losses.SUMS)
     predicted = _predicted(mi, x)
 
     def of_pairs(row: Tensor, draw: Tensor) -> Tensor:

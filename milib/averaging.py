@@ -78,6 +78,16 @@ class Defense(nn.Module):
         copied.fixed = draws
         return copied
 
+    def resized(self: Own, draws: int, chunk: int) -> Own:
+        """A copy around the same classifier, as an attack needs it: with few draws in each step.
+
+        - draws: N.
+        - chunk: images of a forward pass.
+        """
+        copied = self._as_it_is()
+        copied.draws, copied.chunk = checks.count("draws", draws), checks.count("chunk", chunk)
+        return copied
+
     def _as_it_is(self: Own) -> Own:
         """A copy around the same classifier: what is set on one of the two leaves the other."""
         copied = copy.copy(self)
@@ -146,6 +156,7 @@ class Defense(nn.Module):
         return self._folded(evaluate, max(1, self.chunk // BASE), x, rows, index)
 
     def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
+        """log F of every draw, [B, N, L]."""
         rows = torch.arange(len(x), device=x.device).repeat_interleave(self.draws)
         number = torch.arange(self.draws, device=x.device).repeat(len(x))
         addresses = [index[rows], number]
@@ -294,10 +305,7 @@ def _not_nan(found: Tensor) -> Tensor:
 
 
 class Undefended(Defense):
-    """The bare classifier, in the form of a defense."""
+    """The bare classifier, in the form of a defense: its draws are one."""
 
-    def log_mean(
-        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
-    ) -> Predictions:
-        images = inference.working(x)
-        return self._base(images, draws, self._index(index, x)) if base is None else base
+    def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
+        return (self._base(x, draws, index) if base is None else base)[:, None]

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from milib import checks, inference
+from milib import checks
 from milib.averaging import Defense, Undefended
 from milib.baselines import GaussianNoise, RandomCropResize, RandomPadding, RandomRotation
 from milib.data import SamplePool
 from milib.errors import UserError
 from milib.rng import Draws
-from milib.shapes import Images, Numbers, PairImages, PairNumbers, PairRatio, Predictions, Scores
+from milib.shapes import Images, PairImages, PairNumbers, PairRatio, Predictions, Scores
 
 
 class MixupInference(Defense):
@@ -125,18 +125,26 @@ class MICombined(Defense):
             "MI-Combined is no one transformation: attack `forward`, or its parts `pl` and `ol`"
         )
 
-    def log_mean(
-        self, x: Images, draws: Draws, index: Numbers | None = None, base: Predictions | None = None
-    ) -> Predictions:
-        index = self._index(index, x)
-        base = self._base(inference.working(x), draws, index) if base is None else base
+    def resized(self, draws: int, chunk: int) -> "MICombined":
+        """As in `Defense`, for both parts.
+
+        - draws: N of each.
+        - chunk: images of a forward pass.
+        """
+        copied = super().resized(draws, chunk)
+        copied.pl, copied.ol = self.pl.resized(draws, chunk), self.ol.resized(draws, chunk)
+        return copied
+
+    def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
+        """The decision over all N draws, as if it were one draw: [B, 1, L]."""
+        base = self._base(x, draws, index) if base is None else base
         with torch.no_grad():
             score = detection_score(base, self.pl.log_mean(x, draws, index, base))
             flagged = (score > self.threshold).nonzero()[:, 0]
         if len(flagged) == 0:
-            return base
+            return base[:, None]
         other = self.ol.log_mean(x[flagged], draws, index[flagged], base[flagged])
-        return base.index_copy(0, flagged, other)
+        return base.index_copy(0, flagged, other)[:, None]
 
     def check(self, x: Images, name: str = "x") -> Tensor:
         """As in `MixupInference`, for both sample pools."""

@@ -18,8 +18,8 @@ from milib.files import digest, write_atomic
 from milib.study import pinned
 
 PACKAGE = Path(milib.__file__).resolve().parent
-CORE = "checks rng dataset data models inference attacks adaptive averaging scoring baselines"
-CORE += " defenses constructed theory"
+CORE = "checks rng dataset data models inference attacks losses adaptive averaging sampling eot"
+CORE += " scoring baselines defenses constructed theory"
 EXPERIMENTS = "common analysis matching oblivious adaptive_attacks"
 COMPUTE = (
     *("milib." + name for name in CORE.split()),

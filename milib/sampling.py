@@ -1,0 +1,85 @@
+"""Any classifier, randomized or not, in one form: predictions for draws that the caller gives."""
+
+import torch
+from torch import Tensor, nn
+
+from milib import checks, inference
+from milib.averaging import Defense
+from milib.rng import Draws
+from milib.shapes import EachDraw, Images, Numbers, Predictions
+
+CHUNK = 256
+"""Images of a forward pass through a module that is no Defense, which has a `chunk` of its own."""
+
+
+class Sampler:
+    """A classifier's predictions for given draws, whether it is a Defense or any other module.
+
+    - classifier: images [B, C, H, W] in [0, 1] to logits [B, L], in eval mode. What it draws by
+      itself comes from torch's global generator, which is seeded for it and put back.
+    - samples: K, draws of a step.
+
+    A Defense draws for each image by its index. A frozen one has one set of draws, all of which
+    are taken. MI-Combined decides over all its draws, and so gives one prediction.
+    """
+
+    def __init__(self, classifier: nn.Module, samples: int):
+        checks.instance("classifier", classifier, nn.Module)
+        self.classifier, self.samples = classifier, samples
+        self.fixed = classifier.fixed if isinstance(classifier, Defense) else None
+        width = classifier.draws if self.fixed and isinstance(classifier, Defense) else samples
+        self.block = max(1, getattr(classifier, "chunk", CHUNK) // width)
+        """Images of a step: as many as their draws fit into a forward pass."""
+        if isinstance(classifier, Defense):
+            self.classifier = classifier.resized(width, self.block * width)
+
+    def each(self, x: Images, index: Numbers, draws: Draws) -> EachDraw:
+        """log F of every draw, [B, K, L], differentiable.
+
+        - x: [B, C, H, W] in [0, 1].
+        - index: each image's number for its draws [B].
+        - draws: the random numbers.
+        """
+        if isinstance(self.classifier, Defense):
+            if self.fixed is not None:
+                return self.classifier.each(x, self.fixed, torch.zeros_like(index))
+            return self.classifier.each(x, draws, index)
+        found = [
+            module_logits(self.classifier, x, Draws("module", draws.key, number)).log_softmax(1)
+            for number in range(self.samples)
+        ]
+        return torch.stack(found, 1)
+
+
+def module_logits(classifier: nn.Module, x: Images, draws: Draws) -> Predictions:
+    """The logits [B, L] of a module that may draw from torch's global generator, for given draws.
+
+    - classifier: images to logits.
+    - x: [B, C, H, W] in [0, 1].
+    - draws: they seed the generator, which is put back afterwards.
+    """
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(draws.key)
+        return inference.logits(classifier, x)
+
+
+def log_mean(classifier: nn.Module, x: Images, index: Numbers, draws: Draws) -> Predictions:
+    """log of the prediction [B, L] of a classifier as it is used, for given draws; no gradient.
+
+    - classifier: a Defense, which averages over its N draws, or any other module.
+    - x: [B, C, H, W] in [0, 1].
+    - index: each image's number for its draws [B].
+    - draws: the random numbers.
+    """
+    with torch.no_grad():
+        if isinstance(classifier, Defense):
+            fixed = classifier.fixed
+            if fixed is not None:
+                return classifier.log_mean(x, fixed, torch.zeros_like(index))
+            return classifier.log_mean(x, draws, index)
+
+        def evaluate(images: Tensor) -> Tensor:
+            return module_logits(classifier, images.clone(), draws).log_softmax(1)
+
+        return inference.chunked(evaluate, CHUNK, x)
