@@ -1,0 +1,1 @@
+"""The evaluation of a defense as a tool: a battery of attacks, and a checklist."""

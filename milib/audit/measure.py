@@ -1,0 +1,113 @@
+"""What an attack leaves of a classifier: its examples are scored with draws that no attack saw."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from milib import losses
+from milib.rng import Draws
+from milib.sampling import log_mean
+from milib.shapes import Values
+
+SETS = 10
+"""Sets of draws that score. Carlini et al. ask that no attack has seen them."""
+CHECKS = 3
+"""Further sets, by which the worst example of an image is chosen."""
+Make = Callable[["Target", Draws], Tensor]
+"""Examples [B, C, H, W] of a target's images, made with given draws."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier under attack, and the images on which it is.
+
+    - classifier: any module from images to logits, randomized or not, in eval mode.
+    - x: clean images [B, C, H, W] in [0, 1].
+    - label: true labels [B].
+    - index: each image's number for its draws [B].
+    - epsilon: radius of the ball (l_inf), on pixels in [0, 1].
+    - base: the undefended model, where there is one.
+    - seed: of every draw.
+    """
+
+    classifier: nn.Module
+    x: Tensor
+    label: Tensor
+    index: Tensor
+    epsilon: float
+    base: nn.Module | None = None
+    seed: int = 0
+
+    def only(self, rows: Tensor) -> "Target":
+        """The target on some of its images.
+
+        - rows: their places [k].
+        """
+        chosen = (self.x[rows], self.label[rows], self.index[rows])
+        return Target(self.classifier, *chosen, self.epsilon, self.base, self.seed)
+
+
+def scored(target: Target, examples: Tensor) -> dict:
+    """What a classifier makes of examples.
+
+    - target: the classifier, labels and indices.
+    - examples: [B, C, H, W].
+
+    Returns "predictions", a list [B] for each of SETS; "margin" [B], the mean over CHECKS of log F
+    at the best other class minus that at the label; and "distance", the largest one in a pixel.
+    """
+    predictions, margins = [], []
+    for number in range(SETS):
+        draws = Draws(target.seed, "audit", "score", number)
+        found = log_mean(target.classifier, examples, target.index, draws)
+        predictions.append(found.argmax(1).tolist())
+    for number in range(CHECKS):
+        draws = Draws(target.seed, "audit", "choose", number)
+        found = log_mean(target.classifier, examples, target.index, draws)
+        margins.append(losses.margin(found, target.label).double())
+    margin = torch.stack(margins).mean(0).clamp(-100, 100)
+    moved = (examples - target.x).abs().amax().item() if len(examples) else 0.0
+    inside = bool((examples >= 0).all() and (examples <= 1).all())
+    labels = {"index": target.index.tolist(), "labels": target.label.tolist()}
+    return labels | {
+        "predictions": predictions,
+        "margin": margin.cpu().numpy().round(4).tolist(),
+        "distance": moved,
+        "inside": inside,
+    }
+
+
+def examined(target: Target, name: str, make: Make) -> dict:
+    """An attack's examples, scored: see `scored`.
+
+    - target: the classifier and its images.
+    - name: of the attack, from which its draws are made.
+    - make: the attack.
+    """
+    return scored(target, make(target, Draws(target.seed, "audit", "attack", name)).detach())
+
+
+def accuracy(record: dict) -> Values:
+    """Per-image accuracy [n] of a record of `scored`: the share of draw sets that are right."""
+    return (np.array(record["predictions"]) == np.array(record["labels"])).mean(0)
+
+
+def worst(records: list[dict]) -> Values:
+    """Per-image accuracy [n] under the worst of several attacks.
+
+    - records: of `scored`; the first one has every image, others may have fewer.
+
+    Of each image the example with the greatest "margin" counts. That was chosen by other draws than
+    those that score it.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    for record in records:
+        for index, margin, right in zip(
+            record["index"], record["margin"], accuracy(record), strict=True
+        ):
+            if index not in found or margin > found[index][0]:
+                found[index] = (margin, float(right))
+    return np.array([found[index][1] for index in records[0]["index"]])
