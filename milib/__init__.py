@@ -7,6 +7,7 @@ study of the paper is `milib.study`, with `milib.views` and `milib.report`; the 
 
 from milib.adaptive import adaptive_pgd
 from milib.attacks import pgd
+from milib.audit import audit
 from milib.averaging import Defense
 from milib.data import Dataset, SamplePool, Splits
 from milib.defenses import MICombined, MixupInference
@@ -30,6 +31,7 @@ __all__ = [
     "UserError",
     "adaptive_pgd",
     "attack",
+    "audit",
     "build_model",
     "frozen",
     "pgd",

@@ -13,7 +13,7 @@ from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairImages, PairNumbers, PairPredictions, Scalar
 
-ADAPTIVE = (*losses.SUMS, "as_published")
+ADAPTIVE = (*losses.OF_DRAWS, "as_published")
 """Losses, with fresh draws at every step, and as_published: the authors' code, which attacks the
 mixed images themselves and adds the mean perturbation to x."""
 
@@ -40,7 +40,7 @@ class Mixing(Protocol):
 def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targeted: bool) -> Scalar:
     """What an adaptive attack ascends, a sum over draws.
 
-    - variant: a name of `losses.SUMS`.
+    - variant: a name of `losses.OF_DRAWS`.
     - logits: [P, L] of the mixed images.
     - label: true labels [P]; the targets where `targeted`.
     - targeted: turns the sign.
@@ -48,8 +48,8 @@ def draw_loss(variant: str, logits: PairPredictions, label: PairNumbers, targete
     Eq. 24 names no scalar. The sign of the gradient of -F_MI,y is that of -log F_MI,y end to end
     (Eq. 20-23), as the factor 1 / F_MI,y is positive.
     """
-    each = logits.log_softmax(1)[:, None]
-    return losses.value(variant, each, label, targeted).sum()
+    loss = losses.OF_DRAWS[variant](logits.log_softmax(1), label).sum()
+    return -loss if targeted else loss
 
 
 def adaptive_gradient(
@@ -71,14 +71,14 @@ def adaptive_gradient(
     - label: true labels [B]; the targets where `targeted`.
     - index: each image's number for its draws [B].
     - draws: the attacker's random numbers.
-    - variant: a name of `losses.SUMS`.
+    - variant: a name of `losses.OF_DRAWS`.
     - first: the first draw.
     - samples: how many draws; memory is set by `mi.chunk`, not by them.
     - targeted: whether `label` is a target; by default not.
 
     Eq. 24, up to the positive factor lambda.
     """
-    checks.choice("variant", variant, losses.SUMS)
+    checks.choice("variant", variant, losses.OF_DRAWS)
     predicted = _predicted(mi, x)
 
     def of_pairs(row: Tensor, draw: Tensor) -> Tensor:

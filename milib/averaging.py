@@ -148,12 +148,14 @@ class Defense(nn.Module):
 
         return inference.folded(as_before, chunk, iter(weights), *inputs)
 
-    def _base(self, x: Tensor, draws: Draws, index: Tensor) -> Tensor:
+    def _base(self, x: Tensor, draws: Draws, index: Tensor, chunk: int | None = None) -> Tensor:
+        """log F(x) [B, L] of the bare classifier, by default in chunks of a BASEth."""
+
         def evaluate(images: Tensor, index: Tensor) -> Tensor:
             return self._classify(images, index, draws)
 
         rows = torch.arange(len(x), device=x.device)
-        return self._folded(evaluate, max(1, self.chunk // BASE), x, rows, index)
+        return self._folded(evaluate, chunk or max(1, self.chunk // BASE), x, rows, index)
 
     def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
         """log F of every draw, [B, N, L]."""
@@ -308,4 +310,4 @@ class Undefended(Defense):
     """The bare classifier, in the form of a defense: its draws are one."""
 
     def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
-        return (self._base(x, draws, index) if base is None else base)[:, None]
+        return (self._base(x, draws, index, self.chunk) if base is None else base)[:, None]

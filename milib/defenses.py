@@ -15,44 +15,49 @@ from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import Images, PairImages, PairNumbers, PairRatio, Predictions, Scores
 
+MODES = ("pl", "ol", "any")
+
 
 class MixupInference(Defense):
     """Algorithm 1: x~ = lambda x + (1 - lambda) x_s, with the label y_s chosen by the prediction.
 
     - classifier, options: as in `Defense`.
     - pool: p_s, the clean images to mix with.
-    - mode: "pl": y_s is the bare classifier's prediction at the current x; "ol": any other label.
+    - mode: "pl": y_s is the bare classifier's prediction at the current x; "ol": any other label;
+      "any": any label, so that nothing depends on the prediction (not in the paper).
     - ratio: lambda in [0, 1], or [least, most] to draw it uniformly from for each draw (B.1).
 
     Raises UserError for other values, and for images that the pool's do not fit.
     """
-
-    needs_prediction = True
 
     def __init__(
         self, classifier: nn.Module, pool: SamplePool, mode: str, ratio: float | list, **options
     ):
         super().__init__(classifier, **options)
         checks.instance("pool", pool, SamplePool)
-        self.mode, self.ratio = checks.choice("mode", mode, ("pl", "ol")), _ratio(ratio)
+        self.mode, self.ratio = checks.choice("mode", mode, MODES), _ratio(ratio)
+        self.needs_prediction = mode != "any"
         self.pool, self.classes = pool, pool.classes
 
     def partners(
-        self, predicted: PairNumbers, index: PairNumbers, draw: PairNumbers, draws: Draws
+        self, predicted: PairNumbers | None, index: PairNumbers, draw: PairNumbers, draws: Draws
     ) -> tuple[PairImages, PairNumbers, PairRatio]:
         """What each pair is mixed with: x_s [P, C, H, W], y_s [P] and lambda [P, 1, 1, 1].
 
-        - predicted: the bare classifier's prediction [P].
+        - predicted: the bare classifier's prediction [P]; None in mode "any".
         - index, draw: the address of the pair's random numbers [P].
         - draws: the random numbers.
 
         For MI-OL, y_s = (prediction + 1 + u) mod L with u uniform in 0..L-2.
         """
-        uniform = draws.uniform(index, draw, 6)
+        uniform, classes = draws.uniform(index, draw, 6), self.pool.classes
         u, v, w = uniform[:, :3].unbind(1)
-        label = predicted
-        if self.mode == "ol":
-            label = (predicted + 1 + (u * (self.pool.classes - 1)).long()) % self.pool.classes
+        if predicted is None or self.mode == "any":
+            label = (u * classes).long()
+        elif self.mode == "ol":
+            label = (predicted + 1 + (u * (classes - 1)).long()) % classes
+        else:
+            label = predicted
         partner = self.pool.draw(label, v, uniform[:, 3:])
         low, high = self.ratio if isinstance(self.ratio, tuple) else (self.ratio, self.ratio)
         return partner, label, (low + (high - low) * w)[:, None, None, None]
@@ -60,7 +65,7 @@ class MixupInference(Defense):
     def transform(
         self,
         x: PairImages,
-        predicted: PairNumbers,
+        predicted: PairNumbers | None,
         index: PairNumbers,
         draw: PairNumbers,
         draws: Draws,
@@ -88,6 +93,20 @@ def _ratio(value: float | list | tuple) -> float | tuple[float, float]:
     if len(ends) != 2 or ends[0] > ends[1]:
         raise UserError(f"ratio is {checks.shown(value)}: [least, most]")
     return ends[0], ends[1]
+
+
+class Agreeing(MixupInference):
+    """What an attack on MI-PL as a detector goes through: its draws, and as many bare predictions.
+
+    - classifier, pool, mode, ratio, options: as in `MixupInference`, in mode "pl".
+
+    The detection score is low where both agree. An attack on their mean makes both wrong at once.
+    """
+
+    def _each(self, x: Tensor, draws: Draws, index: Tensor, base: Tensor | None) -> Tensor:
+        base = self._base(x, draws, index) if base is None else base
+        each = super()._each(x, draws, index, base)
+        return torch.cat([each, base[:, None].expand_as(each)], 1)
 
 
 class MICombined(Defense):
@@ -235,6 +254,7 @@ DEFENSES = {
     "guo": Kind("Guo et al. (2018)", {"sizes": SIZES}, _poolless(RandomCropResize), CROP),
     "mi_pl": Kind("MI-PL", {"ratio": RATIO}, _mixing("pl")),
     "mi_ol": Kind("MI-OL", {"ratio": RATIO}, _mixing("ol")),
+    "mi_any": Kind("MI, any label", {"ratio": RATIO}, _mixing("any")),
     "mi_combined": Kind("MI-Combined", COMBINED, _combined),
 }
 """Every defense that a run's rows can name. A new one is a class above and a line here."""

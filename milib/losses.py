@@ -1,4 +1,4 @@
-"""What an attack on an average over draws ascends: each loss is a line of LOSSES."""
+"""What an attack on an average over draws ascends: each loss is a line of a table."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from milib import checks
 from milib.shapes import EachDraw, Numbers, Predictions, Scores
 
 
@@ -43,21 +42,26 @@ def _dlr(values: Tensor, label: Tensor) -> Tensor:
     return margin(values, label) / (best[:, 0] - best[:, -1]).clamp(min=1e-12)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "eq24": lambda each, label: -at(each.exp().mean(1), label),
-    "mean_ce": lambda each, label: -at(each.mean(1), label),
-    "ce": lambda each, label: -at(mean(each), label),
-    "margin": lambda each, label: margin(mean(each), label),
-    "dlr": lambda each, label: _dlr(mean(each), label),
+OF_DRAWS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "eq24": lambda log, label: -at(log, label).exp(),
+    "mean_ce": lambda log, label: -at(log, label),
 }
-"""What an attack ascends, of log F of every draw [B, K, L] and labels [B]: a value per image [B].
+"""Losses whose mean over draws is ascended, of log F [P, L] and labels [P]: a value for each [P].
 
-eq24: Eq. 24 for the scalar -F_y. mean_ce: the mean of the draws' cross-entropies on y. ce: the
-cross-entropy of the mean prediction. margin: of the log mean prediction (Carlini and Wagner, 2017).
-dlr: the margin, rescaled.
+A new adaptive attack is a line here, or below. eq24: Eq. 24 for the scalar -F_y. mean_ce: the
+cross-entropy on y.
 """
-SUMS = ("eq24", "mean_ce")
-"""Those that are a mean over draws, so that draws can be taken one chunk after the other."""
+OF_MEAN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": lambda log, label: -at(log, label),
+    "margin": margin,
+    "dlr": _dlr,
+}
+"""Losses of the log mean prediction [B, L] and labels [B]: a value for each image [B].
+
+ce: its cross-entropy. margin: of the likeliest other class over y (Carlini and Wagner, 2017). dlr:
+the margin, rescaled.
+"""
+LOSSES = (*OF_DRAWS, *OF_MEAN)
 
 
 def value(name: str, each: EachDraw, label: Numbers, targeted: bool = False) -> Scores:
@@ -67,8 +71,11 @@ def value(name: str, each: EachDraw, label: Numbers, targeted: bool = False) -> 
     - each: log F of every draw [B, K, L].
     - label: true labels [B]; the targets where `targeted`.
     - targeted: turns the sign; by default not.
-
-    Raises UserError for another name.
     """
-    found = LOSSES[checks.choice("loss", name, LOSSES)](each, label)
+    if name in OF_MEAN:
+        found = OF_MEAN[name](mean(each), label)
+    else:
+        count, draws = each.shape[:2]
+        of_draws = OF_DRAWS[name](each.flatten(0, 1), label.repeat_interleave(draws))
+        found = of_draws.view(count, draws).mean(1)
     return -found if targeted else found

@@ -8,6 +8,8 @@ from milib.averaging import Defense
 from milib.rng import Draws
 from milib.shapes import EachDraw, Images, Numbers, Predictions
 
+TOGETHER = 100
+"""Images of a step's forward pass at most: with few left to attack, a full chunk is padding."""
 CHUNK = 256
 """Images of a forward pass through a module that is no Defense, which has a `chunk` of its own."""
 
@@ -28,7 +30,7 @@ class Sampler:
         self.classifier, self.samples = classifier, samples
         self.fixed = classifier.fixed if isinstance(classifier, Defense) else None
         width = classifier.draws if self.fixed and isinstance(classifier, Defense) else samples
-        self.block = max(1, getattr(classifier, "chunk", CHUNK) // width)
+        self.block = max(1, min(TOGETHER, getattr(classifier, "chunk", CHUNK)) // width)
         """Images of a step: as many as their draws fit into a forward pass."""
         if isinstance(classifier, Defense):
             self.classifier = classifier.resized(width, self.block * width)

@@ -111,3 +111,37 @@ def worst(records: list[dict]) -> Values:
             if index not in found or margin > found[index][0]:
                 found[index] = (margin, float(right))
     return np.array([found[index][1] for index in records[0]["index"]])
+
+
+def within(records: dict[str, dict]) -> list[dict]:
+    """The records that have a part in the worst case: clean images first, then attacks in epsilon.
+
+    - records: of `running.run`, by attack.
+    """
+    return [records[name] for name in named_within(records)]
+
+
+def named_within(records: dict[str, dict]) -> list[str]:
+    """The names of `within`.
+
+    - records: of `running.run`, by attack.
+    """
+    return [n for n, each in records.items() if each["counts"] and not n.startswith("base: ")]
+
+
+def broken(records: dict[str, dict], attack: str) -> int:
+    """How many images an attack broke that no attack before it did.
+
+    - records: of `running.run`, by attack.
+    - attack: its name.
+    """
+    names = named_within(records)
+    before: set[int] = set()
+    for name in names[: names.index(attack)]:
+        before |= _wrong(records[name])
+    return len(_wrong(records[attack]) - before)
+
+
+def _wrong(record: dict) -> set[int]:
+    pairs = zip(record["index"], record["margin"], strict=True)
+    return {index for index, margin in pairs if margin > 0}

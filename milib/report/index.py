@@ -132,7 +132,7 @@ def settings(run: RunFolder) -> list[str]:
 
 
 def _told(run: params.Params, notebooks: list[str]) -> str:
-    fewer = {"03": run.n_theory, "07": run.n_adaptive}
+    fewer = {"03": run.n_theory, "07": run.n_adaptive, "08": run.n_beyond}
     numbers = {name[:2] for name in notebooks}
     others = ", ".join(f"{count:,} in {nr}" for nr, count in fewer.items() if nr in numbers)
     images = f"{run.n_test:,} test images" + (f" ({others})" if others else "")

@@ -8,7 +8,7 @@ from milib.study.comparisons import Comparison, NotMeasuredError
 from milib.study.rows import PRIMARY, correct, row_name
 from milib.study.rules import in_words
 
-IN_POINTS = ("beats", "gains_more", "dominates", "leaves_a_gain")
+IN_POINTS = ("beats", "gains_more", "dominates", "keeps_more")
 """The statistics that compare accuracies. Their differences are told in percentage points."""
 COLUMNS = {PRIMARY: "under untargeted PGD-10"}
 

@@ -2,8 +2,10 @@
 
 from dataclasses import asdict
 
+from milib.audit import measure
 from milib.files import digest
 from milib.study.comparisons import STATISTICS, Comparison, NotMeasuredError
+from milib.study.experiments.variants import Variant
 from milib.study.identity import code_digest
 from milib.study.rows import TableRow
 from milib.study.rules import claims_table, in_words, rule
@@ -96,4 +98,25 @@ def by_table(table: list[TableRow]) -> dict[tuple[str, str], dict]:
     found = {}
     for row in table:
         found.setdefault((row.settings["model"], row.defense), row.record)
+    return found
+
+
+def by_attack(
+    table: list[tuple[Variant, dict]], audits: list[tuple[Variant, dict]]
+) -> dict[tuple[str, str, str], list[float]]:
+    """The evidence "attacked": (model, defense or control, attack) -> per-image accuracy [n].
+
+    - table: rows with their records of `experiments.beyond.attacked`: under the standard.
+    - audits: variants with their records of `experiments.beyond.audited`: under the worst case.
+
+    Of several rows with one model and defense the first counts.
+    """
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for variant, records in table:
+        key = (variant.row["model"], variant.row["defense"], "standard")
+        found.setdefault(key, measure.worst([records["clean"], records["standard"]]).tolist())
+    for variant, records in audits:
+        defense = variant.row["defense"] if variant.name == "row" else variant.name
+        key = (variant.row["model"], defense.replace(" ", "_"), "worst case")
+        found.setdefault(key, measure.worst(measure.within(records)).tolist())
     return found

@@ -7,7 +7,7 @@
 - "components": {mode: (record, ratio)}
 - "detection": {model: record}
 - "tradeoff": {(model, defense): record}
-- "adaptive": {(model, samples): record}
+- "attacked": {(model, defense or control, "standard" or "worst case"): per-image accuracy}
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from milib import checks, statistics, theory
+from milib.defenses import DEFENSES
 from milib.errors import UserError
 from milib.shapes import Values
 from milib.study.rows import (
@@ -26,7 +27,6 @@ from milib.study.rows import (
     PRIMARY,
     accuracy,
     by_setting,
-    correct,
     detector_scores,
     parameters,
     row_name,
@@ -68,7 +68,10 @@ def _compare(label: str, values: Values) -> Comparison:
 
 
 def _named(row: Sequence[str]) -> str:
-    return row_name(dict(zip(("model", "defense"), row, strict=True)))
+    model, defense = row
+    if defense not in DEFENSES:
+        return f"{NAMES[model]} + {defense.replace('_', ' ')}"
+    return row_name({"model": model, "defense": defense})
 
 
 def _part(evidence: dict, kind: str, key: Hashable) -> Any:
@@ -221,18 +224,21 @@ def dominates(evidence: dict, model: str) -> list[Comparison]:
     return found
 
 
-def leaves_a_gain(evidence: dict, model: str) -> list[Comparison]:
-    """MI-OL under the adaptive attack with most samples, minus the bare model under PGD-10.
+def keeps_more(
+    evidence: dict, row: list[str], others: list[list[str]], under: str
+) -> list[Comparison]:
+    """Accuracy of a defense minus that of each other one, each under an attack that knows it.
 
-    - evidence: its "adaptive"; samples = 0 is the bare model under the oblivious attack.
-    - model: its name.
+    - evidence: its "attacked".
+    - row: [model, defense].
+    - others: of the same form; controls of 08 among them.
+    - under: "standard" or "worst case".
     """
-    bare = _part(evidence, "adaptive", (model, 0))
-    most = max(samples for name, samples in evidence["adaptive"] if name == model)
-    defended = evidence["adaptive"][model, most]
-    label = f"{_named([model, 'mi_ol'])}, {most} samples - {NAMES[model]}"
-    gain = correct(defended["cell"], defended["labels"]) - correct(bare["cell"], bare["labels"])
-    return [_compare(label, gain)]
+    found, own = [], np.array(_part(evidence, "attacked", (*row, under)))
+    for other in others:
+        label = f"{_named(row)} - {_named(other)}, {under}"
+        found.append(_compare(label, own - np.array(_part(evidence, "attacked", (*other, under)))))
+    return found
 
 
 STATISTICS: dict[str, Callable[..., list[Comparison]]] = {
@@ -243,5 +249,5 @@ STATISTICS: dict[str, Callable[..., list[Comparison]]] = {
     "detects_better": detects_better,
     "below_one_half": below_one_half,
     "dominates": dominates,
-    "leaves_a_gain": leaves_a_gain,
+    "keeps_more": keeps_more,
 }

@@ -19,8 +19,9 @@ from milib.study import pinned
 
 PACKAGE = Path(milib.__file__).resolve().parent
 CORE = "checks rng dataset data models inference attacks losses adaptive averaging sampling eot"
-CORE += " scoring baselines defenses constructed theory"
-EXPERIMENTS = "common analysis matching oblivious adaptive_attacks"
+CORE += " scoring baselines defenses constructed theory audit.measure audit.battery"
+CORE += " audit.running audit.libraries audit.noise"
+EXPERIMENTS = "common analysis matching oblivious adaptive_attacks variants beyond"
 COMPUTE = (
     *("milib." + name for name in CORE.split()),
     *("milib.study." + name for name in ("device", "rows", "study", "experiments")),

@@ -31,6 +31,7 @@ def models_of(notebook: str, run: Params) -> tuple[str, ...]:
         "05_detection": table,
         "06_tradeoff": ("mixup", "interpolated_at"),
         "07_adaptive_attacks": ("mixup", "interpolated_at"),
+        "08_beyond_the_paper": (*table, *(("matched_mixup",) if run.extra_models else ())),
     }[notebook]
 
 

@@ -44,6 +44,8 @@ class Params:
     n_test: int = _key("test points of 01, 02 and 04-06", 2, 10**5)
     n_theory: int = _key("test points of 03, at most n_test", 2, 10**5)
     n_adaptive: int = _key("test points of 07, at most n_test", 2, 10**5)
+    n_beyond: int = _key("test points of 08, at most n_test", 2, 10**5)
+    n_tuned: int = _key("held-out points of 08's sweep, at most n_heldout", 2, 10**5)
     model: str = _key("architecture", choices=("small", "compact", "resnet50"))
     device: str = _key("auto, cpu, cuda or cuda:<n>")
     precision: str = _key(
@@ -92,6 +94,8 @@ class Params:
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
     fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", LEAST, 1)
+    battery: str = _key("the audit's attacks in 08", choices=("quick", "full"))
+    twin: str = _key("a run with another training seed, whose nets 08 transfers from; empty: none")
 
     def epochs_of(self, name: str) -> int:
         """Training epochs of a model, at least one.
@@ -239,8 +243,9 @@ def build(values: Mapping) -> Params:
     for spec in dataclasses.fields(Params):
         where = f"run '{run}': {spec.name}"
         found[spec.name] = checked(where, merged[spec.name], spec.type, spec.metadata)
-    for name in ("n_theory", "n_adaptive"):
+    for name in ("n_theory", "n_adaptive", "n_beyond"):
         found[name] = min(found[name], found["n_test"])
+    found["n_tuned"] = min(found["n_tuned"], found["n_heldout"])
     found["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(found["rows"]))
     found["grids"] = _check_grids(run, found["grids"])
     made = Params(**found)

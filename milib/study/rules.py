@@ -18,6 +18,10 @@ MODES = ("pl", "ol")
 COLUMNS = ("clean", "untargeted_pgd10", "targeted_pgd10")
 ROW = (MODELS, tuple(DEFENSES))
 """A row of 04's table: a model and a defense."""
+CONTROLS = ("mean_image", "fixed_partners")
+"""Defenses that 08 alone has."""
+UNDER = ("standard", "worst case")
+VARIANT = (MODELS, (*DEFENSES, *CONTROLS))
 OF = {
     "more_linear": {"model": MODELS, "than": MODELS},
     "beats": {"row": ROW, "others": [ROW], "column": COLUMNS},
@@ -26,7 +30,7 @@ OF = {
     "detects_better": {"detector": DETECTORS, "than": DETECTORS, "models": [MODELS]},
     "below_one_half": {"detector": DETECTORS, "models": [MODELS]},
     "dominates": {"model": MODELS},
-    "leaves_a_gain": {"model": MODELS},
+    "keeps_more": {"row": VARIANT, "others": [VARIANT], "under": UNDER},
 }
 """What `of` holds for each statistic of `comparisons.STATISTICS`.
 
@@ -111,12 +115,14 @@ def rules_digest() -> str:
 
 
 def in_words(judged: list[dict]) -> list[dict]:
-    """Judged claims with the words that params/claims.yaml has for them.
+    """Judged claims with the words that params/claims.yaml has for them; without those it lacks.
 
     - judged: from a claims record: "id", "comparisons" and "verdict" of each.
     """
     words, found = {claim["id"]: claim for claim in claims_table()}, []
     for claim in judged:
+        if claim["id"] not in words:  # a run may be older than the table
+            continue
         measured = {key: claim[key] for key in ("id", "comparisons", "verdict")}
-        found.append(words.get(claim["id"], {}) | measured)
+        found.append(words[claim["id"]] | measured)
     return found

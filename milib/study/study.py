@@ -10,8 +10,8 @@ from torch import Tensor
 from milib import attacks, data, defenses, inference, models, rng
 from milib.errors import UserError
 from milib.study import device, progress
-from milib.study.params import Params, build
-from milib.study.paths import data_root, outputs_root, reference_root
+from milib.study.params import Params, build, load
+from milib.study.paths import data_root, outputs_root, parameter_file, reference_root
 from milib.study.rows import settings_of
 from milib.study.store import Store
 from milib.study.weights import Model, TrainedModels, recipe
@@ -130,6 +130,19 @@ class Study:
         - name: of `training.MODELS`.
         """
         return self.models.get(name)
+
+    def twin_model(self, name: str) -> torch.nn.Module | None:
+        """The same model from the run with another training seed; None where there is none.
+
+        - name: of `training.MODELS`.
+        """
+        run = self.params
+        if not run.twin:
+            return None
+        other = load(parameter_file(run.twin), {"data_root": run.data_root, "device": run.device})
+        store = Store(self.store.folder, reference_root() / run.twin, self.notebook, self.device)
+        trained = TrainedModels(other, self.splits, store)
+        return None if trained.find(name) is None else trained.get(name).scorer
 
     # Attacks
 

@@ -20,6 +20,7 @@ COLOURS = defaultdict(
         "mi_pl": "#0072B2",
         "mi_ol": "#D55E00",
         "mi_combined": "#CC79A7",
+        "mi_any": "#882255",
         "confidence": "#000000",
         "erm": "#999999",
         "mixup": "#0072B2",

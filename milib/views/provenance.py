@@ -88,6 +88,7 @@ def settings_note(study: Study) -> str:
     """
     run = study.params
     counts = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}
+    counts["08_beyond_the_paper"] = run.n_beyond
     count = counts.get(study.notebook, run.n_test)
     parts = [f"{count:,} test images", f"eps = {fraction(run.epsilon)}", f"N = {run.draws}"]
     if study.notebook == "04_oblivious":

@@ -339,6 +339,7 @@ MADE = {
     "guo": {"sizes": [6, 8]},
     "mi_pl": {"ratio": 0.5},
     "mi_ol": {"ratio": [0.4, 0.6]},
+    "mi_any": {"ratio": 0.5},
     "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.5, "threshold": 0.0},
 }
 

@@ -1,6 +1,6 @@
 """What the notebooks measure: each function returns one record, kept by the study's store."""
 
-from milib.study.experiments.adaptive_attacks import Steps, adaptive, adaptive_examples, stronger
+from milib.study.experiments.adaptive_attacks import adaptive, adaptive_examples
 from milib.study.experiments.analysis import linearity, mixed_predictions, monte_carlo
 from milib.study.experiments.matching import grid, heldout_clean, matched_row, reference_row
 from milib.study.experiments.oblivious import (
@@ -13,7 +13,6 @@ from milib.study.experiments.oblivious import (
 )
 
 __all__ = [
-    "Steps",
     "adaptive",
     "adaptive_examples",
     "bare",
@@ -27,7 +26,6 @@ __all__ = [
     "monte_carlo",
     "reference_row",
     "score",
-    "stronger",
     "summary_rows",
     "tradeoff",
 ]

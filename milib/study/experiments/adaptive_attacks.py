@@ -1,7 +1,5 @@
 """MI-OL under attacks that know it: Eq. 21-24, Fig. 4 and 5."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -12,17 +10,6 @@ from milib.study.experiments.matching import reference_row
 from milib.study.study import Study
 
 
-class Steps(NamedTuple):
-    """The steps of an adaptive attack.
-
-    - number: how many.
-    - size: of each, on pixels in [0, 1].
-    """
-
-    number: int
-    size: float
-
-
 def adaptive_examples(
     study: Study,
     name: str,
@@ -30,7 +17,6 @@ def adaptive_examples(
     samples: int,
     epsilon: float,
     count: int,
-    steps: Steps | None = None,
 ) -> Tensor:
     """Adaptive PGD examples [count, C, H, W] against a model's MI-OL row.
 
@@ -40,15 +26,14 @@ def adaptive_examples(
     - samples: draws in each step.
     - epsilon: on pixels in [0, 1].
     - count: test images.
-    - steps: by default those of the tables' first column (PGD-10).
 
-    The draws are others than those that score.
+    The steps are those of the tables' first column (PGD-10). The draws are others than those that
+    score.
     """
     run, row = study.params, reference_row(study, name)
-    steps = steps or Steps(run.steps[0], run.step_size)
     points, mi = study.points(count), study.defense(row, attacked=True)
     options = {"variant": variant, "samples": samples, "epsilon": epsilon}
-    options |= {"step_size": steps.size, "steps": steps.number}
+    options |= {"step_size": run.step_size, "steps": run.steps[0]}
     draws, blocks = draws_of(study, f"adaptive {variant}"), []
     for start in range(0, count, run.chunk):
         here = slice(start, start + run.chunk)
@@ -57,58 +42,37 @@ def adaptive_examples(
     return torch.cat(blocks)
 
 
-def adaptive(
-    study: Study, name: str, variant: str, samples: int, steps: Steps | None = None
-) -> dict:
+def adaptive(study: Study, name: str, variant: str, samples: int) -> dict:
     """One point of Fig. 4: MI-OL under an adaptive attack, scored with N fresh draws.
 
     - study: the run.
     - name: the model.
     - variant: a name of `milib.adaptive.ADAPTIVE`; with no samples "none".
     - samples: draws in each step; 0: the dashed line, the bare model under the oblivious attack.
-    - steps: by default those of the tables' first column (PGD-10).
     """
     run, row = study.params, reference_row(study, name)
-    steps = steps or Steps(run.steps[0], run.step_size)
+    steps = run.steps[0]
 
     def bare() -> dict:
-        wanted = {"steps": (steps.number,), "step_size": steps.size}
-        x = study.examples(name, "untargeted", run.n_adaptive, **wanted)[steps.number]
+        x = study.examples(name, "untargeted", run.n_adaptive, (steps,))[steps]
         points = study.points(run.n_adaptive)
         found = inference.probabilities(study.model(name).scorer, x, run.chunk)
         return addresses(points) | {"cell": cell_of([found], points.y)}
 
     def attacked() -> dict:
         points = study.points(run.n_adaptive)
-        within = (run.epsilon, run.n_adaptive, steps)
-        x = adaptive_examples(study, name, variant, samples, *within)
+        x = adaptive_examples(study, name, variant, samples, run.epsilon, run.n_adaptive)
         with torch.no_grad():  # the published attack's images may leave [0, 1]
             log = study.defense(row).log_mean(x, draws_of(study, "score"), points.index)
         distance = (x - points.x).abs().max().item()
         return addresses(points) | {"cell": cell_of([log.exp()], points.y), "distance": distance}
 
     options = {"row": row, "variant": variant, "samples": samples, "n": run.n_adaptive}
-    options |= {"steps": steps.number, "step_size": steps.size}
+    options |= {"steps": steps, "step_size": run.step_size}
     identity = study.identity(name, "attack", "draws") | options
     compute, each = bare, 1
     if samples:
-        compute, each = attacked, steps.number * (samples + 1) + run.draws
+        compute, each = attacked, steps * (samples + 1) + run.draws
     images = run.n_adaptive * each
     what = f"adaptive-{name}-{variant}-{samples}"
     return study.record(what, name, identity, compute, images, cost=2)
-
-
-def stronger(study: Study, name: str) -> dict[str, dict]:
-    """The bare model ("none") and its MI-OL row ("eq24") under 50 steps of epsilon / 16.
-
-    - study: the run.
-    - name: the model.
-
-    As Tramèr et al. (On Adaptive Attacks to Adversarial Example Defenses, NeurIPS 2020) attack
-    MI-OL: end to end, 50 steps of 0.5/255 within 8/255, 15 samples a step.
-    """
-    steps = Steps(50, study.params.epsilon / 16)
-    return {
-        "none": adaptive(study, name, "none", 0, steps),
-        "eq24": adaptive(study, name, "eq24", 15, steps),
-    }

@@ -1,0 +1,276 @@
+"""The checklist of an evaluation (Carlini et al. 2019, Tramer et al. 2020, Croce et al. 2022)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from milib.audit import paired
+from milib.audit.facts import Facts
+from milib.audit.measure import SETS, accuracy, named_within, within, worst
+from milib.audit.running import FROZEN
+from milib.checks import SLACK
+from milib.statistics import interval, mean_interval, percent
+
+COSTLY = ("2 steps", "restarts", "halving")
+RADII = ("clean", "eps 0.5", "standard", "eps 2", "radius 64/255")
+WITHOUT_GRADIENT = ("Square", "HopSkipJump")
+TRAINED = 3
+"""Training seeds that a result asks for."""
+MET, NOT_MET, NOT_APPLICABLE = "met", "not met", "not applicable"
+WHAT = (
+    "The threat model is stated, and the attacks read what it allows",
+    "The paper's own protocol is run",
+    "The later evaluation's setting is run: 15 draws, 50 steps of 1/16 eps",
+    "Losses are of the true label, on the mean over draws",
+    "The expectation over draws has converged: four times as many take no more",
+    "AutoAttack (rand where the defense is random) is re-scored and takes no more",
+    "With its draws frozen, the defense falls as well",
+    "More steps, restarts or another search change nothing further",
+    "Accuracy falls with eps: clean at 0, about 0 at 64/255",
+    "Many steps beat one",
+    "Attacks without gradient, by scores or by decisions, do not beat the gradient",
+    "Neither do transferred examples and random noise",
+    "Targeted and untargeted attacks are run",
+    "The undefended model meets the same battery, and the cost is stated",
+    "The result is the minimum over attacks of each image",
+    "Final scores come from 10 unseen sets of draws, with intervals, for 3 training seeds",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the checklist.
+
+    - number: from 1.
+    - what: is asked.
+    - verdict: "met", "not met" or "not applicable".
+    - evidence: a sentence with the number behind it.
+    """
+
+    number: int
+    what: str
+    verdict: str
+    evidence: str
+
+
+def checklist(records: dict[str, dict], facts: Facts) -> list[Line]:
+    """The lines, in their order.
+
+    - records: of `battery.run`, by attack.
+    - facts: of the defense.
+
+    Comparisons are paired by image. A costlier attack is stronger where it leaves at least a
+    point less and the 95 % interval of the difference excludes 0.
+    """
+    found = (
+        _threat(records, facts),
+        _published(records),
+        _later(records, facts),
+        _losses(records),
+        _draws(records, facts),
+        _auto_attack(records),
+        _frozen(records, facts),
+        _effort(records),
+        _curve(records, facts),
+        _steps(records),
+        _beaten(records, WITHOUT_GRADIENT),
+        _beaten(records, [name for name in records if _transferred(name)]),
+        _targeted(records),
+        _undefended(records, facts),
+        _minimum(records),
+        _scores(records, facts),
+    )
+    return [
+        Line(number, what, verdict, evidence)
+        for number, (what, (verdict, evidence)) in enumerate(zip(WHAT, found, strict=True), 1)
+    ]
+
+
+# Helpers
+
+
+def _verdict(met: bool) -> str:
+    return MET if met else NOT_MET
+
+
+def _left(record: dict) -> str:
+    """What an attack leaves, in percent, with its interval."""
+    return f"{percent(interval(accuracy(record)))} %" if record["index"] else "no image was left"
+
+
+def _all(records: dict[str, dict], names: Iterable[str]) -> str:
+    """What several attacks leave."""
+    return ", ".join(f"{name} {_left(records[name])}" for name in names if name in records)
+
+
+def _transferred(name: str) -> bool:
+    return name.startswith("transfer") or name in ("noise", "oblivious")
+
+
+# Lines
+
+
+def _threat(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    far = max(record["distance"] for record in within(records))
+    inside = all(record["inside"] for record in within(records))
+    text = f"l_inf, eps {facts.epsilon:.4g} on pixels in [0, 1]; attacks know {facts.reads}; "
+    text += f"the largest distance is {far:.4g}, {'all' if inside else 'not all'} pixels in [0, 1]"
+    if facts.sees_gradients:
+        text += (
+            "; the defense answers otherwise where a gradient is asked: attacks read another one"
+        )
+    return _verdict(far <= facts.epsilon + SLACK and inside and not facts.sees_gradients), text
+
+
+def _published(records: dict[str, dict]) -> tuple[str, str]:
+    if "oblivious" not in records:
+        return NOT_APPLICABLE, "there is no base model that PGD-10 could attack obliviously"
+    return MET, f"left: {_all(records, ('oblivious', 'paper'))}"
+
+
+def _later(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    if "later" not in records:
+        return NOT_MET, "it was not run"
+    at = f" at lambda {facts.ratio}, where it was published for 0.6" if facts.ratio else ""
+    at = at if facts.ratio != "0.6" else " at lambda 0.6"
+    return MET, f"left: {_left(records['later'])}{at}"
+
+
+def _losses(records: dict[str, dict]) -> tuple[str, str]:
+    wanted = ("standard", "ce", "dlr")
+    met = all(name in records for name in wanted)
+    return _verdict(met), f"left: {_all(records, wanted)} (standard: the margin)"
+
+
+def _draws(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    if not facts.random:
+        return NOT_APPLICABLE, "predictions do not differ between draws"
+    if "4 K" not in records:
+        return NOT_MET, "it was not run"
+    less = paired.less(paired.by_index(records["standard"]), paired.by_index(records["4 K"]))
+    return _verdict(not paired.stronger(less)), f"4 K takes {paired.points(less)} more"
+
+
+def _auto_attack(records: dict[str, dict]) -> tuple[str, str]:
+    if "AutoAttack" not in records:
+        return NOT_MET, "it was not run"
+    record, less = records["AutoAttack"], paired.taken(records, "AutoAttack")
+    text = f"{record['note']}: of {len(record['index'])} images that were left it breaks "
+    text += f"{len(paired.wrong(record))}, {paired.points(less)} of all"
+    return _verdict(not paired.stronger(less)), text
+
+
+def _frozen(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    if not facts.random or "frozen" not in records:
+        return NOT_APPLICABLE, "there are no draws to freeze"
+    index = records["clean"]["index"]
+    least = dict(zip(index, worst(within(records)).tolist(), strict=True))
+    less = paired.less(paired.by_index(records["frozen"]), least)
+    text = f"frozen {_left(records['frozen'])}, {paired.points(less)} above the worst case of "
+    text += f"the same images; its examples on fresh draws {_left(records[FROZEN])}"
+    return _verdict(not paired.stronger(less)), text
+
+
+def _effort(records: dict[str, dict]) -> tuple[str, str]:
+    standard = paired.by_index(records["standard"])
+    found = {
+        name: paired.less(standard, paired.by_index(records[name]))
+        for name in COSTLY
+        if name in records
+    }
+    if "DeepFool" in records:
+        found["DeepFool"] = paired.taken(records, "DeepFool")
+    text = "; ".join(f"{name} takes {paired.points(less)}" for name, less in found.items())
+    return _verdict(not any(paired.stronger(less) for less in found.values())), f"{text} more"
+
+
+def _curve(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    names = [name for name in RADII if name in records]
+    chance = 1 / facts.classes
+    clean = interval(accuracy(records["clean"]))
+    far = interval(accuracy(records[names[-1]]))
+    rising = [
+        after
+        for before, after in pairwise(names)
+        if paired.stronger(
+            paired.less(paired.by_index(records[after]), paired.by_index(records[before]))
+        )
+    ]
+    met = clean[1] > chance and far[0] <= min(chance, 0.1) and not rising
+    text = f"left: {_all(records, names)}; chance is {100 * chance:.1f} %"
+    if rising:
+        text += f"; it rises at {', '.join(rising)}"
+    return _verdict(met), text
+
+
+def _steps(records: dict[str, dict]) -> tuple[str, str]:
+    once, often = paired.by_index(records["one step"]), paired.by_index(records["standard"])
+    less = paired.less(once, often)
+    met = less[0] > 0 or not any(often.values())
+    return _verdict(met), f"{_all(records, ('one step', 'standard'))}: {paired.points(less)} less"
+
+
+def _beaten(records: dict[str, dict], others: Iterable[str]) -> tuple[str, str]:
+    """Images that attacks without gradient break, and no attack with one does."""
+    others = [name for name in others if name in records]
+    if not others:
+        return NOT_MET, "none was run"
+    by_gradient = {
+        name
+        for name in named_within(records)
+        if not _transferred(name) and name not in WITHOUT_GRADIENT
+    }
+    if "standard" in (records.get("AutoAttack") or {}).get("note", ""):
+        by_gradient.discard("AutoAttack")  # Square is inside
+    broken = set().union(*(paired.wrong(records[name]) for name in by_gradient))
+    alone = {name: len(paired.wrong(records[name]) - broken) for name in others}
+    total = len(records["clean"]["index"])
+    left = total - len(broken)
+    text = ", ".join(f"{name} {count}" for name, count in alone.items())
+    most = set().union(*(paired.wrong(records[name]) for name in others)) - broken
+    text = f"of {left} images that every gradient leaves they break: {text}; "
+    return _verdict(not most), f"{text}together {100 * len(most) / total:.1f} % of all images"
+
+
+def _targeted(records: dict[str, dict]) -> tuple[str, str]:
+    wanted = ("targeted", "standard")
+    note = records.get("targeted", {}).get("note", "")
+    text = f"left: {_all(records, wanted)} ({note}; standard: untargeted)"
+    return _verdict(all(name in records for name in wanted)), text
+
+
+def _undefended(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    bare = [record for name, record in records.items() if name.startswith("base: ")]
+    if not bare:
+        return NOT_APPLICABLE, f"there is no base model; a prediction takes {facts.passes} passes"
+    with_defense, without = worst(within(records)), worst(bare)
+    gain = mean_interval(with_defense - without)
+    text = f"worst case {percent(interval(with_defense))} % with the defense, "
+    text += f"{percent(interval(without))} % without: a gain of {paired.points(gain)}, "
+    return _verdict(gain[1] > 0), f"{text}for {facts.passes} passes instead of one"
+
+
+def _minimum(records: dict[str, dict]) -> tuple[str, str]:
+    names = [name for name in named_within(records) if "rows" not in records[name]]
+    least = min(names, key=lambda name: accuracy(records[name]).mean())
+    text = f"{percent(interval(worst(within(records))))} % over {len(within(records)) - 1} attacks"
+    return MET, f"{text}; the strongest one alone, {least}, leaves {_left(records[least])}"
+
+
+def _scores(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
+    sets = len(records["clean"]["predictions"])
+    faults = []
+    if sets < SETS:
+        faults.append("too few sets of draws")
+    if facts.seeds < TRAINED:
+        faults.append(f"{facts.seeds} of {TRAINED} training seeds")
+    if facts.claims and not facts.random:
+        faults.append("the defense is said to be random, but all sets give the same, bit for bit")
+    if facts.seeds_itself:
+        faults.append("the defense sets torch's global seed: no draws are unseen")
+    if not facts.repeats:
+        faults.append("its draws come from a generator of its own: they do not repeat")
+    low, high = interval(worst(within(records)))[1:]
+    text = f"{sets} sets, {facts.seeds} training seed{'s' * (facts.seeds != 1)}, "
+    text += f"worst case between {100 * low:.1f} and {100 * high:.1f} %"
+    return _verdict(not faults), "; ".join([text, *faults])
