@@ -11,7 +11,7 @@ from milib import attacks, checks, inference, losses
 from milib.averaging import Defense
 from milib.errors import UserError
 from milib.rng import Draws
-from milib.sampling import Sampler, log_mean
+from milib.sampling import Sampler, log_mean, module_logits
 from milib.shapes import Images, Numbers, Predictions
 
 SCHEDULES = ("constant", "decaying", "halving")
@@ -53,7 +53,7 @@ class Setting:
         for name in ("samples", "steps", "restarts"):
             checks.count(name, getattr(self, name))
         checks.count("targets", self.targets, 0)
-        checks.number("size", self.size, 0, 2, "a share of epsilon")
+        checks.number("size", self.size, 1e-6, 2, "a share of epsilon")
         checks.number("momentum", self.momentum, 0, 0.99)
 
     @property
@@ -72,7 +72,8 @@ class _Halving:
 
     def __init__(self, start: Tensor, size: float, steps: int):
         self.size = torch.full((len(start), 1, 1, 1), size, device=start.device, dtype=start.dtype)
-        self.best, self.top = start, torch.full_like(self.size[:, 0, 0, 0], -torch.inf)
+        self.best, self.upward = start, torch.zeros_like(start)
+        self.top = torch.full_like(self.size[:, 0, 0, 0], -torch.inf)
         self.last, self.gains = self.top.clone(), torch.zeros_like(self.top)
         self.top_before, self.halved = self.top.clone(), torch.ones_like(self.top).bool()
         self.ends, window, end = [], FIRST_WINDOW, FIRST_WINDOW
@@ -82,22 +83,26 @@ class _Halving:
             end += window
         self.begun = 0
 
-    def seen(self, current: Tensor, values: Tensor, step: int) -> Tensor:
-        """The images to go on from, after the values at the current ones are known."""
-        better = values > self.top
-        self.best = torch.where(better[:, None, None, None], current, self.best)
+    def seen(
+        self, current: Tensor, values: Tensor, direction: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """The images to go on from and their directions, once the values at `current` are known."""
+        better = (values > self.top)[:, None, None, None]
+        self.best = torch.where(better, current, self.best)
+        self.upward = torch.where(better, direction, self.upward)
         self.top = torch.maximum(values, self.top)
         self.gains += values > self.last
         self.last = values
         if step not in self.ends or step == self.begun:
-            return current
+            return current, direction
         few = self.gains < LEAST_GAIN * (step - self.begun)
         stuck = ~self.halved & (self.top <= self.top_before)
         self.halved, self.top_before = few | stuck, self.top
         self.gains, self.begun = torch.zeros_like(self.gains), step
         halved = self.halved[:, None, None, None]
         self.size = torch.where(halved, self.size / 2, self.size)
-        return torch.where(halved, self.best, current)
+        back = torch.where(halved, self.best, current)
+        return back, torch.where(halved, self.upward, direction)
 
 
 def climb(
@@ -127,13 +132,14 @@ def climb(
         if setting.schedule == "decaying":
             size = first * (1 - step / setting.steps)
         elif halving is not None:
-            current, size = halving.seen(current, values, step), halving.size
+            current, direction = halving.seen(current, values, direction, step)
+            size = halving.size
         moved = (current + size * direction.sign()).clamp(low, high)
         after = moved + setting.momentum * (current - before - moved + current)
         before, current = current, after.clamp(low, high)
     if halving is None:
         return current
-    halving.seen(current, evaluate(current, setting.steps)[0], -1)
+    halving.seen(current, *evaluate(current, setting.steps), -1)
     return halving.best
 
 
@@ -181,7 +187,7 @@ def attack(
     epsilon = checks.radius("epsilon", epsilon)
     if len(x) == 0:
         return x
-    draws.attacked(getattr(classifier, "classifier", classifier))
+    draws.attacked(classifier.classifier if isinstance(classifier, Defense) else classifier)
     sampler = Sampler(classifier, setting.samples)
     tries = [
         Tried(restart, rank)
@@ -273,6 +279,9 @@ def checked(
         index = torch.arange(len(x), device=x.device)
     index = checks.labels("index", index, len(x), x.device)
     with torch.no_grad():
-        found = log_mean(classifier, x[:1], index[:1], draws)
-    checks.logits(found, len(x[:1]), getattr(classifier, "classes", None), label)
+        if isinstance(classifier, Defense):
+            found, classes = log_mean(classifier, x[:1], index[:1], draws), classifier.classes
+        else:
+            found, classes = module_logits(classifier, x[:1].clone(), draws), None
+    checks.logits(found, len(x[:1]), classes, label)
     return x, label, index

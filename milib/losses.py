@@ -6,7 +6,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from milib.errors import UserError
 from milib.shapes import EachDraw, Numbers, Predictions, Scores
+
+FLOOR = -1e4
+"""Of log F: the gradient of a class that a classifier rules out, at -inf, would be NaN."""
 
 
 def mean(each: EachDraw) -> Predictions:
@@ -14,7 +18,7 @@ def mean(each: EachDraw) -> Predictions:
 
     - each: log F of every draw [B, K, L].
     """
-    return each.logsumexp(1) - math.log(each.shape[1])
+    return each.clamp(min=FLOOR).logsumexp(1) - math.log(each.shape[1])
 
 
 def at(values: Predictions, label: Numbers) -> Scores:
@@ -38,6 +42,8 @@ def margin(values: Predictions, label: Numbers) -> Scores:
 
 def _dlr(values: Tensor, label: Tensor) -> Tensor:
     """The margin over the distance from the first to the third class (Croce and Hein, 2020)."""
+    if values.shape[1] < 3:
+        raise UserError("loss is 'dlr': it needs three classes, take 'margin'")
     best = values.topk(min(3, values.shape[1]), 1).values
     return margin(values, label) / (best[:, 0] - best[:, -1]).clamp(min=1e-12)
 

@@ -28,12 +28,15 @@ class Sampler:
     def __init__(self, classifier: nn.Module, samples: int):
         checks.instance("classifier", classifier, nn.Module)
         self.classifier, self.samples = classifier, samples
-        self.fixed = classifier.fixed if isinstance(classifier, Defense) else None
-        width = classifier.draws if self.fixed and isinstance(classifier, Defense) else samples
-        self.block = max(1, min(TOGETHER, getattr(classifier, "chunk", CHUNK)) // width)
+        self.fixed: Draws | None = None
+        chunk, width = CHUNK, samples
+        if isinstance(classifier, Defense):
+            self.fixed, chunk = classifier.fixed, classifier.chunk
+            width = classifier.draws if self.fixed else samples
+        self.block = max(1, min(TOGETHER, chunk) // width)
         """Images of a step: as many as their draws fit into a forward pass."""
         if isinstance(classifier, Defense):
-            self.classifier = classifier.resized(width, self.block * width)
+            self.classifier = classifier.resized(width, min(chunk, self.block * width))
 
     def each(self, x: Images, index: Numbers, draws: Draws) -> EachDraw:
         """log F of every draw, [B, K, L], differentiable.

@@ -162,13 +162,14 @@ def _standards(standard: Setting, classes: int, full: bool, random: bool) -> lis
     entries = [
         entry("standard", standard, 4, 8, 10),
         entry("ce", changed(standard, loss="ce"), 4),
-        entry("dlr", changed(standard, loss="dlr"), 4, **cut),
         entry("targeted", targets, 13, note=f"{targets.targets} targets, {targets.steps} steps"),
         entry("one step", changed(standard, steps=1, size=1.0, schedule="constant"), 10, **cut),
         entry("2 steps", changed(standard, steps=2 * standard.steps), 8, **cut),
         entry("restarts", changed(standard, restarts=3), 8, **cut),
         entry("halving", halving, 8, **cut),
     ]
+    if classes > 2:
+        entries.insert(2, entry("dlr", changed(standard, loss="dlr"), 4, **cut))
     if random:
         more = changed(standard, samples=4 * standard.samples)
         entries.append(entry("4 K", more, 5, **cut))
