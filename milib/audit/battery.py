@@ -52,7 +52,7 @@ def battery(
         entries.append(_deep_fool(full, random))
     entries += _transfers(target, surrogates or {})
     entries += _without_gradient(full, random, held)
-    if not random:  # its standard has Square inside
+    if not random:  # the whole standard has Square inside
         entries.append(_auto_attack(False, full))
     entries += _radii(target, standard, full)
     if target.base is not None:
@@ -200,16 +200,17 @@ def _auto_attack(random: bool, full: bool) -> Entry:
     """AutoAttack: "rand" of a randomized classifier, else "standard"."""
     steps, repeated = (100, 4) if full else (25, 2)
     draws = libraries.DRAWS * repeated if random else 1
-    # APGD on two losses; or on one, FAB and APGD on 9 targets, and Square's queries
-    tries = 2 if random else 1 + 9 + 9 + 50 // 3
-    kind = f"rand, {draws} draws" if random else "standard"
+    tries, kind = 2, f"rand, {draws} draws"  # APGD on two losses
+    if not random:  # APGD on one, and on 9 targets; then FAB on as many, and Square's queries
+        tries = 1 + 9 + (9 + 50 // 3 if full else 0)
+        kind = "standard" if full else "standard without FAB and Square"
     return Entry(
         "AutoAttack",
-        libraries.auto_attack(random, steps, repeated),
+        libraries.auto_attack(random, steps, repeated, full),
         tries * steps * draws,
         on="left",
         most=None if full else FEW,
-        settings={"random": random, "steps": steps, "repeats": repeated},
+        settings={"random": random, "steps": steps, "repeats": repeated, "whole": full},
         note=f"{kind}, {steps} steps",
         lines=(6,),
     )

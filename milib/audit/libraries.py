@@ -15,7 +15,7 @@ from milib.audit.measure import Target
 from milib.averaging import Defense
 from milib.errors import UserError
 from milib.rng import Draws
-from milib.sampling import module_logits
+from milib.sampling import TOGETHER, module_logits
 from milib.shapes import Images, Predictions
 
 DRAWS = 5
@@ -49,7 +49,8 @@ class Drawn(nn.Module):
     def __init__(self, classifier: nn.Module, draws: Draws, held: bool = False):
         super().__init__()
         if isinstance(classifier, Defense) and classifier.fixed is None:
-            classifier = classifier.resized(min(DRAWS, classifier.draws), classifier.chunk)
+            chunk = min(TOGETHER, classifier.chunk)  # queries are of few images
+            classifier = classifier.resized(min(DRAWS, classifier.draws), chunk)
         self.classifier, self.key, self.held, self.queries = classifier, draws.key, held, 0
         self.training = False  # attack libraries ask
         self.one_by_one: bool | None = None
@@ -127,10 +128,13 @@ def _inside(target: Target, examples: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(examples.detach().to(target.x), high), low)
 
 
-def auto_attack(random: bool, steps: int, repeats: int) -> Callable[[Target, Draws], Tensor]:
+def auto_attack(
+    random: bool, steps: int, repeats: int, whole: bool
+) -> Callable[[Target, Draws], Tensor]:
     """AutoAttack (Croce and Hein, 2020): "rand" or "standard".
 
     - random: "rand", which is APGD on two losses; else "standard".
+    - whole: whether "standard" has its last two attacks, FAB and Square, which are slow.
     - steps: of APGD and FAB, 100 in the paper; 50 times as many queries of Square.
     - repeats: evaluations whose gradients are averaged in a step of "rand", 20 in the paper.
 
@@ -144,7 +148,8 @@ def auto_attack(random: bool, steps: int, repeats: int) -> Callable[[Target, Dra
                 classes = query(target.x[:1]).shape[1]
             attacks = ["apgd-ce"] + ["apgd-dlr"] * (classes > 2)
             if not random:
-                attacks = ["apgd-ce"] + ["apgd-t"] * (classes > 3) + ["fab-t", "square"]
+                attacks = ["apgd-ce"] + ["apgd-t"] * (classes > 3)
+                attacks += ["fab-t", "square"] * whole
             attack = library("pyautoattack.autoattack").AutoAttack(
                 query,
                 device=target.x.device,

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import jinja2
 
-from milib.report import results, verdicts
+from milib.report import beyond_cells, results, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import claims
 from milib.study.rows import BASELINES, NAMES
 from milib.study.rules import claims_table
+from milib.views.beyond_tables import MAIN
 
 SCALES = {
     "c10": "CIFAR-10, the paper's net",
@@ -89,7 +90,13 @@ def described(run: RunFolder) -> dict:
         "title": SCALES[run.name],
         "defended": results.defended(run),
         "against_baselines": results.against_baselines(run),
-        "adaptive_images": results.adaptive_images(run),
+        "has_adaptive": any(net.attacks for net in results.defended(run)),
+        "adaptive_images": results.images_of(run, "adaptive"),
+        "beyond_images": results.images_of(run, "beyond"),
+        "beyond_left": beyond_cells.left(run),
+        "beyond_gains": beyond_cells.gains(run),
+        "beyond_rows": beyond_cells.under_standard(run, "beyond_rows"),
+        "beyond_controls": beyond_cells.under_standard(run, "beyond_controls"),
         "bare": run.table("bare"),
         "on_trainings": results.on_trainings(run),
         "detection": results.detection(run),
@@ -123,7 +130,9 @@ def answer(folders: list[RunFolder]) -> dict:
             if row["choice"] == "the prediction is attacked":
                 prediction.append(first(row["difference"]))
     compact = named["c10_compact"]
-    strongest = {net.model: net.strongest for net in results.defended(compact)}
+    of_compact = results.defended(compact)
+    strongest = {net.model: net.strongest for net in of_compact}
+    worst = all(net.worst is not None for net in of_compact)
     return {
         "nets": len(nets),
         "gains": span([first(net.gain) for net in nets]),
@@ -133,7 +142,8 @@ def answer(folders: list[RunFolder]) -> dict:
         "mixup": strongest["Mixup"],
         "interpolated_at": strongest["Interpolated AT"],
         "auc": results.detection(compact),
-        "images": results.adaptive_images(compact),
+        "worst": worst,
+        "images": results.images_of(compact, "beyond" if worst else "adaptive"),
         "compact": tested(compact),
         "paper_net": tested(named["c10"]),
     }
@@ -165,7 +175,7 @@ def _render(template: str, reference: Path) -> str:
         autoescape=False,
     )
     environment.globals |= {"measured": results.measured, "signed": results.signed}
-    environment.globals["number"] = first
+    environment.globals |= {"number": first, "attacks_of_08": list(MAIN.values())}
     folders = runs(reference)
     return environment.get_template(template).render(
         runs=[described(run) for run in folders],

@@ -79,7 +79,8 @@ class Defended:
     - mi_clean, mi_attacked: of the model with MI-OL.
     - gain: mi_attacked - attacked in points, paired by image.
     - better: the other defenses that keep more under PGD-10 than MI-OL: "Random rotation 26.5".
-    - attacks: adaptive ones.
+    - attacks: adaptive ones, of 07.
+    - worst: the worst case over all attacks, of 08; None in a run without it.
     """
 
     model: str
@@ -90,10 +91,13 @@ class Defended:
     gain: str
     better: list[str]
     attacks: list[Attack]
+    worst: Attack | None
 
     @property
     def strongest(self) -> Attack | None:
-        """The adaptive attack that leaves least."""
+        """The worst case, or without 08 the adaptive attack that leaves least."""
+        if self.worst is not None:
+            return self.worst
         return min(self.attacks, key=lambda attack: float(attack.left.split()[0]), default=None)
 
 
@@ -124,6 +128,7 @@ def defended(run: RunFolder) -> list[Defended]:
             gain=gain,
             better=better,
             attacks=adaptive(run, model),
+            worst=worst_case(run, model),
         )
         found.append(net)
     return found
@@ -150,12 +155,7 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
     - run: the run's folder.
     - model: its name in tables.
     """
-    found = []
-    for row in run.table("stronger"):
-        if row["model"] == model:
-            name = "end to end, 50 small steps (Tramèr et al., 2020)"
-            found.append(Attack(name, measured(row, "MI-OL"), measured(row, "bare")))
-    table = run.table("adaptive")
+    found, table = [], run.table("adaptive")
     if table:
         last, bare = table[-1], measured(table[0], f"{model}, none")
         for variant in ADAPTIVE:
@@ -165,13 +165,27 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
     return found
 
 
-def adaptive_images(run: RunFolder) -> int:
-    """On how many test images 07 attacks; 0 without 07.
+def worst_case(run: RunFolder, model: str) -> Attack | None:
+    """What the worst case of 08 leaves of a model, with MI-OL and bare; None without 08.
 
     - run: the run's folder.
+    - model: its name in tables.
     """
-    counts = (int(number(row, "test images")) for row in run.table("stronger"))
-    return max(counts, default=0)
+    rows = {row["row"]: row for row in run.table("beyond_left")}
+    if not {model, f"{model} + MI-OL"} <= set(rows):
+        return None
+    left, bare = (measured(rows[name], "worst case") for name in (f"{model} + MI-OL", model))
+    return Attack("the worst case over all attacks", left, bare)
+
+
+def images_of(run: RunFolder, name: str) -> int:
+    """On how many test images records are, at most; 0 where the run has none.
+
+    - run: the run's folder.
+    - name: how their names begin: "adaptive" in 07, "beyond" in 08.
+    """
+    found = verdicts.records(run, name)
+    return max((len(record["result"]["labels"]) for record in found), default=0)
 
 
 def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:

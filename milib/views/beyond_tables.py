@@ -60,8 +60,10 @@ def left(variants: dict[str, Variant], audits: dict[str, dict[str, dict]]) -> pd
     for key, records in audits.items():
         line: dict = {"row": name_of(variants[key]), "parameters": parameters(variants[key].row)}
         for attack, head in MAIN.items():
+            interval = (np.nan, np.nan, np.nan)
             if attack in records or attack == "worst case":
-                line |= with_interval(head, statistics.interval(under(records, attack)))
+                interval = statistics.interval(under(records, attack))
+            line |= with_interval(head, interval)
         lines.append(line)
     return table_of(lines, "row", "parameters")
 
@@ -97,10 +99,11 @@ def gains(audits: dict[str, dict[str, dict]], pairs: dict[str, tuple[str, str]])
     for what, (defended, alone) in pairs.items():
         line: dict = {"comparison": what}
         for attack, head in MAIN.items():
-            other = "oblivious" if attack == "paper" else attack
+            other, interval = "oblivious" if attack == "paper" else attack, (np.nan,) * 3
             if attack in audits[defended] or attack == "worst case":
                 gain = under(audits[defended], attack) - under(audits[alone], other)
-                line |= with_interval(f"{head}, points", statistics.mean_interval(gain))
+                interval = statistics.mean_interval(gain)
+            line |= with_interval(f"{head}, points", interval)
         lines.append(line)
     return table_of(lines, "comparison")
 

@@ -1,5 +1,6 @@
 """`milib.audit`: defenses with a known flaw fail the right line, a sound one does not."""
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -50,6 +51,17 @@ class Linear(nn.Module):
         return 4 * (x.flatten(1) - 0.5) @ self.weight.T
 
 
+class Drawing(Linear):
+    """Draws from torch's generator: random without being a Defense."""
+
+    def __init__(self, sigma: float = 0.02):
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + self.sigma * torch.randn_like(x))
+
+
 class Weak(Linear):
     """An undefended model that any attack breaks: its weights are far from the patterns'."""
 
@@ -80,7 +92,7 @@ class Sparse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(torch.rand_like(x) < 0.06)
+        ctx.save_for_backward(torch.rand_like(x) < 0.2)
         return x.clone()
 
     @staticmethod
@@ -116,12 +128,21 @@ def audited(defense: nn.Module, count: int = COUNT, base: nn.Module | None = Non
     return {line.number: line for line in found.lines}
 
 
-def noisy(sigma: float = 0.02) -> GaussianNoise:
-    return GaussianNoise(Linear(), sigma, draws=4)
+def noisy(sigma: float = 0.02, chunk: int = 128) -> GaussianNoise:
+    return GaussianNoise(Linear(), sigma, draws=4, chunk=chunk)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """A third of the steps: the flaws are seen all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(battery, "STANDARD", dataclasses.replace(battery.STANDARD, steps=30))
+        patch.setattr(battery, "LATER", dataclasses.replace(battery.LATER, steps=15, size=0.25))
+        yield
 
 
 @pytest.fixture(scope="module")
-def sound():
+def sound(short):
     before = torch.get_rng_state()
     found = milib.audit(noisy(), X, Y, epsilon=EPSILON, base=Weak(), seeds=3)
     assert torch.equal(torch.get_rng_state(), before)
@@ -162,7 +183,7 @@ def test_randomness_that_is_fixed_is_seen():
 
 
 def test_what_more_steps_take_is_seen():
-    line = audited(Slow())[8]
+    line = audited(Slow(), 10)[8]
     assert line.verdict == "not met"
     assert "2 steps takes" in line.evidence
 
@@ -255,11 +276,7 @@ def test_the_papers_own_attack_meets_mixup_inference():
 
 
 def test_held_queries_are_a_function_of_the_image():
-    class Drawing(Linear):
-        def forward(self, x):
-            return super().forward(x + 0.1 * torch.randn_like(x))
-
-    for module in (Drawing(), noisy(0.1)):
+    for module in (Drawing(0.1), noisy(0.1)):
         held = libraries.Drawn(module, Draws("held"), held=True)
         whole = held(X)
         assert torch.allclose(whole, torch.cat([held(X[8:]), held(X[:8])]).roll(8, 0), atol=1e-5)
@@ -296,24 +313,24 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch, capsys):
         write(path, content)
 
     x, y, options = X[:3], Y[:3], {"epsilon": EPSILON, "folder": tmp_path}
-    at_once = milib.audit(noisy(), x, y, epsilon=EPSILON)
+    at_once = milib.audit(noisy(chunk=16), x, y, epsilon=EPSILON)
     with monkeypatch.context() as patch:
         patch.setattr(kept.files, "write_atomic", stopping)
         with pytest.raises(KeyboardInterrupt):
-            milib.audit(noisy(), x, y, **options)
+            milib.audit(noisy(chunk=16), x, y, **options)
     capsys.readouterr()
-    assert milib.audit(noisy(), x, y, **options).json() == at_once.json()
+    assert milib.audit(noisy(chunk=16), x, y, **options).json() == at_once.json()
     told = capsys.readouterr().err.splitlines()
     assert sum("kept" in line for line in told) == 6
     assert "left" in told[7]
     record = json.loads(written[0].read_text())
     assert record["what"] == "a record of milib.audit"
-    for other, images in ((noisy(0.03), x), (noisy(), x.flip(0))):
+    for other, images in ((noisy(0.03, 16), x), (noisy(chunk=16), x.flip(0))):
         with pytest.raises(UserError, match="records of another defense"):
             milib.audit(other, images, y, **options)
     written[0].write_text("{")
     with pytest.raises(UserError, match="is damaged: delete it"):
-        milib.audit(noisy(), x, y, **options)
+        milib.audit(noisy(chunk=16), x, y, **options)
 
 
 # Wrong calls

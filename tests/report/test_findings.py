@@ -1,6 +1,9 @@
 """What FINDINGS.md and the README say of curated runs."""
 
+import csv
+import io
 import json
+import shutil
 
 import pytest
 
@@ -10,7 +13,9 @@ from milib.report import findings, results, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import paths
 from milib.study.claims import Comparison
+from milib.study.rules import claims_table
 from milib.study.store import Store
+from milib.views.beyond_tables import MAIN
 
 REFERENCE = paths.project_root() / "outputs" / "reference"
 MARKS = "<!-- findings -->\n{}<!-- end of findings -->\n"
@@ -57,7 +62,6 @@ TABLES = {
     "Mixup,90.0,93.8,1.0,3.6\nMixup + Guo,80.0,,19.0,31.2\n"
     "Mixup + MI-PL,90,,0.5,\nMixup + MI-OL,78.0,,9.0,\n",
     "adaptive": 'adaptive samples,"Mixup, none","Mixup, eq24"\n0,0.6,\n1,,8.0\n30,,2.0\n',
-    "stronger": "model,test images,bare,MI-OL\nMixup,200,0.4,0.1\n",
     "paired": 'row,minus,"untargeted_pgd10, points","untargeted_pgd10, points low",'
     '"untargeted_pgd10, points high"\n'
     "Mixup,Mixup + MI-OL,-8.0,-9.5,-6.5\n"
@@ -82,7 +86,7 @@ def test_each_verdict_with_the_comparison_that_decides_it(tmp_path):
     )
     assert row.endswith("| Table 2 | holds |")
     assert "gains more over the bare model" not in text, "what is not measured is left out"
-    assert "\n1 of 19 claims could be tested: 1 holds.\n" in text
+    assert f"\n1 of {len(claims_table())} claims could be tested: 1 holds.\n" in text
     assert (
         "(Table 2)\n  - mi_ol_beats_mixup 0: +15.0 [+5.0, +25.0] points\n"
         "  - mi_ol_beats_mixup 1: +30.0"
@@ -92,12 +96,13 @@ def test_each_verdict_with_the_comparison_that_decides_it(tmp_path):
 
 def test_a_question_has_its_table(tmp_path):
     judged = [claim("mi_ol_beats_mixup", "holds", 0.05)]
-    put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
+    adaptive = {f"adaptive-mixup-eq24-{k}": ({}, {"labels": [0] * 200}) for k in (1, 30)}
+    known = {"claims-04_oblivious": ({}, {"claims": judged})} | adaptive
+    put(tmp_path / "c10_compact", known, **TABLES)
     text = findings.text(tmp_path)
     assert "| `c10_compact` | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | +8.0 [+6.5, +9.5] |\n" in text
     assert "- Mixup keeps 9.0 under PGD-10 with MI-OL, and more with Guo 19.0.\n" in text
-    steps = "end to end, 50 small steps (Tramèr et al., 2020)"
-    assert f"| `c10_compact` | Mixup | {steps} | 0.4 | 0.1 | 200 |\n" in text
+    assert "The runs have the paper's attack alone" in text and "worst case" not in text
     assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in text
     assert "| `c10_compact` | Mixup | 0.800 | 0.700 | 0.200 |\n" in text
     assert "| `c10_compact` | ERM | 5,000 | 91.0 [90.0, 92.0] | 0.0 |\n" in text
@@ -112,8 +117,119 @@ def test_the_readmes_table_has_a_line_for_each_net(tmp_path):
     put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
     page = findings.readme(MARKS.format("stale\n"), tmp_path)
     net = "CIFAR&#8209;10,&nbsp;compact&nbsp;net"
-    assert f"| {net} | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | 0.1 (0.4) |\n" in page
+    assert f"| {net} | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | 2.0 (0.6) |\n" in page
     assert "stale" not in page
+
+
+HEADS = list(MAIN.values())
+
+
+def beyond_left(*rows: tuple[str, dict[str, float]]) -> str:
+    """beyond_left.csv with the values given, of rows whose interval is a point on either side."""
+    columns = [name for head in HEADS for name in (head, f"{head} low", f"{head} high")]
+    lines = [["row", "parameters", *columns]]
+    for name, values in rows:
+        cells = [name, "-"]
+        for head in HEADS:
+            value = values.get(head)
+            cells += ["", "", ""] if value is None else [str(value), str(value - 1), str(value + 1)]
+        lines.append(cells)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+BARE = {"clean": 90, "oblivious PGD-10": 4, "standard": 3, "worst case": 2}
+WITH_MI = {"clean": 78, "the paper's adaptive attack": 17, "standard": 16, "worst case": 15}
+POINTS = "MI-OL minus it, points"
+BEYOND = {
+    "beyond_left": beyond_left(("Mixup", BARE), ("Mixup + MI-OL", WITH_MI)),
+    "beyond_gains": 'comparison,"standard, points","standard, points low","standard, points high",'
+    '"worst case, points"\nMixup + MI-OL,13.0,11.0,15.0,13.0\n',
+    "beyond_rows": f'row,parameters,clean,standard,"{POINTS}","{POINTS} low","{POINTS} high"\n'
+    "Mixup,-,90.0,3.0,13.0,11.0,15.0\nMixup + MI-OL,ratio 0.5,78.0,16.0,,,\n",
+    "beyond_controls": f'row,parameters,clean,standard,"{POINTS}","{POINTS} low","{POINTS} high"\n'
+    "Mixup + mean image,ratio 0.5,80.0,5.0,11.0,9.0,13.0\n",
+}
+"""A run's tables of notebook 08."""
+
+
+@pytest.fixture
+def with_08(tmp_path):
+    """Two curated runs: one with notebook 08, one that has 07 alone."""
+    judged = {"claims": [claim("mi_ol_beats_mixup", "holds", 0.05)]}
+    for name, tables in (("c10_compact", TABLES | BEYOND), ("c100_compact", TABLES)):
+        known = {"claims-04_oblivious": ({}, judged)}
+        known["adaptive-mixup-eq24-30"] = ({}, {"labels": [0] * 200})
+        if "beyond_left" in tables:
+            known["beyond-mixup-none-row-clean"] = ({}, {"labels": [0] * 70})
+            known["beyond-mixup-mi_ol-row-samples"] = ({}, {"labels": [0] * 30})
+        put(tmp_path / name, known, **tables)
+    return tmp_path
+
+
+def test_what_an_attacker_who_knows_leaves_is_told_from_08(with_08):
+    text = findings.text(with_08)
+    start = text.index("## What does an attack that knows MI-OL leave?")
+    section = text[start : text.index("\n## ", start + 5)]
+    assert "(70 images in `c10_compact`)" in section
+    run = "| `c10_compact` | "
+    left = "17.0 [16.0, 18.0] | 16.0 [15.0, 17.0] | 15.0 [14.0, 16.0] |"
+    assert f"{run}Mixup + MI-OL | 78.0 [77.0, 79.0] | – | {left}\n" in section
+    assert f"{run}Mixup | 90.0 [89.0, 91.0] | 4.0 [3.0, 5.0] | – | 3.0 [2.0, 4.0] | " in section
+    assert f"{run}Mixup + MI-OL | – | – | – | +13.0 [+11.0, +15.0] | – |\n" in section
+    assert f"{run}Mixup | - | 90.0 | 3.0 | +13.0 [+11.0, +15.0] |\n" in section
+    assert f"{run}Mixup + MI-OL | ratio 0.5 | 78.0 | 16.0 | – |\n" in section
+    assert f"{run}Mixup + mean image | ratio 0.5 | 80.0 | 5.0 | +11.0 [+9.0, +13.0] |\n" in section
+    assert "| `c100_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in section
+    assert "These runs have the paper's attack alone" in section
+    assert f"{run}Mixup | Eq. 24" not in section, "a run with 08 has the stronger one"
+    for line in section.splitlines():
+        if line.startswith("|---"):
+            width = line.count("|")
+        elif line.startswith("| `"):
+            assert line.count("|") == width, line
+    blocks = [block for block in section.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 5
+
+
+def test_the_readme_has_the_worst_case_where_there_is_one(with_08):
+    page = findings.readme(MARKS.format("stale\n"), with_08)
+    ends = [line.rsplit("| ", 1)[1] for line in page.splitlines() if "Mixup |" in line]
+    assert ends == ["15.0 (2.0) |", "2.0 (0.6) |"]
+
+
+def test_the_answer_has_the_worst_case_where_the_compact_run_has_08(tmp_path):
+    for name in ("c10", "c10_compact"):
+        shutil.copytree(REFERENCE / name, tmp_path / name)
+    without = findings.answer(findings.runs(tmp_path))
+    rows = []
+    for model in ("Mixup", "Interpolated AT"):
+        rows += [(model, BARE), (f"{model} + MI-OL", WITH_MI)]
+    table = tmp_path / "c10_compact" / "tables" / "beyond_left.csv"
+    table.write_text(beyond_left(*rows))
+    found = findings.answer(findings.runs(tmp_path))
+    assert found["worst"] and found["mixup"].left == "15.0 [14.0, 16.0]"
+    assert found["interpolated_at"].bare == "2.0 [1.0, 3.0]"
+    text = " ".join(findings.text(tmp_path).split())
+    assert "In the worst case over all attacks that know it, MI-OL keeps 15.0&nbsp;% on the" in text
+    assert "the nets keep 2.0&nbsp;% and 2.0&nbsp;% under the same attacks (" in text
+    if not without["worst"]:  # the curated run has no 08 yet
+        assert without["mixup"].left != found["mixup"].left
+
+
+def test_the_strongest_attack_is_the_worst_case_or_that_which_leaves_least(with_08, tmp_path):
+    [net] = results.defended(RunFolder(with_08 / "c10_compact"))
+    assert net.worst == net.strongest and net.worst.left.startswith("15.0 ")
+    assert net.attacks, "those of 07 are there too"
+    [other] = results.defended(RunFolder(with_08 / "c100_compact"))
+    assert other.worst is None and other.strongest == other.attacks[0]
+    table = 'adaptive samples,"Mixup, none","Mixup, eq24","Mixup, mean_ce"\n'
+    table += "0,0.6,,\n1,,8.0,9.0\n30,,2.0,1.5\n"
+    run = put(tmp_path / "third", {}, **TABLES | {"adaptive": table})
+    [third] = results.defended(run)
+    assert [attack.left for attack in third.attacks] == ["2.0", "1.5"]
+    assert third.strongest == third.attacks[1]
 
 
 def test_a_folder_without_runs_says_so(tmp_path):

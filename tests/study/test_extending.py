@@ -42,7 +42,7 @@ class Quantised(Defense):
 '''
 LEVELS = '{"levels": Limits(1, 255)}'
 DEFENSE_LINE = f'    "quantised": Kind("Quantised", {LEVELS}, _poolless(Quantised)),\n'
-ATTACK_LINE = '    "margin": lambda logits, label: -logits.gather(1, label[:, None]).sum(),\n'
+ATTACK_LINE = '    "squared": lambda log, label: -at(log, label).exp() ** 2,\n'
 DATA = '''
 def _stripes(_root: Path, classes: int) -> tuple[Part, Part, int]:
     """Images of stripes, as many as the class says, in noise."""
@@ -75,7 +75,7 @@ def test_each_is_added_in_one_place(tmp_path):
     library = tmp_path / "milib"
     insert(library / "defenses.py", "@dataclass(frozen=True)\nclass Kind", DEFENSE)
     insert(library / "defenses.py", '    "mi_pl": Kind(', DEFENSE_LINE)
-    insert(library / "adaptive.py", '    "mean_ce": lambda', ATTACK_LINE)
+    insert(library / "losses.py", '    "mean_ce": lambda', ATTACK_LINE)
     insert(library / "data.py", "SOURCES: dict[", DATA)
     insert(library / "data.py", '    "cifar10": ', DATA_LINE)
     run = yaml.safe_load((ROOT / "params" / "digits.yaml").read_text())
@@ -101,8 +101,8 @@ def test_each_is_added_in_one_place(tmp_path):
     assert scored["result"]["row"]["levels"] in (4.0, 16.0)  # matched on held-out images
     settings = records["tradeoff-mixup-quantised"]["result"]["settings"]
     assert [point["levels"] for point in settings] == [4.0, 16.0]
-    assert {"adaptive-mixup-margin-1", "adaptive-interpolated_at-margin-2"} <= set(records)
+    assert {"adaptive-mixup-squared-1", "adaptive-interpolated_at-squared-2"} <= set(records)
     assert scored["identity"]["data"] == "stripes"
     caption = json.loads((folder / "figures" / "fig4.json").read_text())["models"]
     assert "mixup: small net, 1 epochs" in caption
-    assert "margin" in (folder / "tables" / "adaptive.csv").read_text().splitlines()[0]
+    assert "squared" in (folder / "tables" / "adaptive.csv").read_text().splitlines()[0]

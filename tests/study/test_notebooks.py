@@ -13,6 +13,7 @@ from papermill.translators import PythonTranslator
 
 from milib.study import params, paths
 from milib.study.notebook import SIMILAR, from_names, parameters_cell
+from milib.study.rules import claims_table
 
 ROOT = paths.project_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -42,8 +43,15 @@ def notebook(request):
     return nbformat.read(request.param, 4)
 
 
-def test_there_are_seven():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"0{k}" for k in range(1, 8)]
+def test_there_are_eight():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"0{k}" for k in range(1, 9)]
+
+
+def test_ids_of_cells_are_their_places(notebook):
+    number = notebook.cells[0].id[:2]
+    assert [cell.id for cell in notebook.cells] == [
+        f"{number}-{place:02d}" for place in range(len(notebook.cells))
+    ]
 
 
 def test_parameters_cell_is_that_of_digits(notebook):
@@ -57,7 +65,7 @@ def test_parameters_cell_is_that_of_digits(notebook):
 def test_parameters_cell_is_hidden_short_and_known_to_papermill(notebook):
     [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert cell.metadata == {"tags": ["parameters"], "jupyter": {"source_hidden": True}}
-    assert len(cell.source.splitlines()) < 50
+    assert len(cell.source.splitlines()) < 55
     known = [parameter.name for parameter in PythonTranslator.inspect(cell)]
     assert known == [field.name for field in dataclasses.fields(params.Params)]
 
@@ -110,7 +118,8 @@ def test_what_a_cell_binds_is_seen():
 
 
 ALIKE = {"mode": "pl", "row": {"model": "mixup", "defense": "none"}, "cases": [(10, 30)]}
-ALIKE |= {"grows": True, "theory": params, "adaptive": params}
+ALIKE |= {"grows": True, "theory": params, "adaptive": params, "beyond": params}
+ALIKE |= {"tuned": {"standard": {}}}
 """What resembles a parameter's name in a cell, with what it holds there; modules among it."""
 
 
@@ -150,7 +159,7 @@ def test_cells_compute_before_they_show(notebook):
     """What runs for long clears its cell's output when it is done (milib.study.progress)."""
     shown, worked = (
         r"\bprint\(|figures\.show\(|tables\.(save|show)\(|\.show\(\)",
-        r"study\.(require|batch|examples)\(|experiments\.\w+\(|choices\(",
+        r"study\.(require|batch|examples)\(|(experiments|beyond|variants)\.\w+\(|choices\(",
     )
     for cell in code(notebook):
         shows, works = (
@@ -176,10 +185,21 @@ def test_at_least_half_of_the_cells_with_numbers_are_compared_strictly(notebook)
     assert 2 * len(strict) >= len(numbers)
 
 
-def test_verdicts_are_compared_strictly(notebook):
-    cells = [cell for cell in code(notebook) if "tables.verdicts(" in cell.source]
-    assert len(cells) == 1 and not cells[0].metadata.get("tags")
-    assert re.search("holds|fails|undecided", printed(cells[0]))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_verdicts_stand_where_a_claim_is_judged_and_are_compared_strictly(path):
+    cells = code(nbformat.read(path, 4))
+    cells = [cell for cell in cells if "tables.verdicts(" in cell.source]
+    claims = [claim for claim in claims_table() if claim["notebook"] == path.stem]
+    assert len(cells) == bool(claims)
+    for cell in cells:
+        assert not cell.metadata.get("tags")
+        assert len(re.findall("holds|fails|undecided", printed(cell))) == len(claims)
+
+
+def test_every_claim_names_a_notebook():
+    stems = {path.stem for path in NOTEBOOKS}
+    assert {claim["notebook"] for claim in claims_table()} <= stems
+    assert "07_adaptive_attacks" not in {claim["notebook"] for claim in claims_table()}
 
 
 def test_equations_carry_their_numbers_once():

@@ -23,6 +23,8 @@ TINY = {
     "n_test": 6,
     "n_theory": 4,
     "n_adaptive": 3,
+    "n_beyond": 3,
+    "n_tuned": 2,
     "chunk": 20,
     "epochs": 1,
     "train_steps": 1,

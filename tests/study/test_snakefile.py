@@ -65,6 +65,6 @@ def test_the_models_of_a_run_are_those_that_its_notebooks_ask_for(run):
 
 def test_shipped_weights_need_no_job(root):
     run = params.load(root / "params" / "c10_compact.yaml")
-    assert [jobs.checkpoints(book, run) for book in jobs.notebooks()] == [[]] * 7
+    assert [jobs.checkpoints(book, run) for book in jobs.notebooks()] == [[]] * 8
     other = params.load(root / "params" / "c10_compact.yaml", {"seed": 5})
     assert len(jobs.checkpoints("04_oblivious", other)) == 4

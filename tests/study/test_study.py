@@ -214,23 +214,6 @@ def test_bare_models_are_measured_on_ten_times_as_many_images(tiny):
         assert cell["predictions"][0][:5] == few["cells"][column]["predictions"][0]
 
 
-def test_the_stronger_attack_is_end_to_end_of_fifty_small_steps_and_has_records_of_its_own(tiny):
-    run = tiny()
-    both, points = experiments.stronger(run, "mixup"), run.points(4)
-    epsilon = run.params.epsilon
-    mi = run.defense(run.params.row("mixup", "mi_ol"), attacked=True)
-    options = {"variant": "eq24", "samples": 15, "epsilon": epsilon}
-    options |= {"step_size": epsilon / 16, "steps": 50}
-    draws = draws_of(run, "adaptive eq24")
-    x = adaptive.adaptive_pgd(mi, points.x, points.y, points.index, draws, **options)
-    farthest = (x - points.x).abs().max().item()
-    assert both["eq24"]["distance"] == farthest <= epsilon + 1e-6
-    ten_steps = experiments.adaptive(run, "mixup", "none", 0)
-    assert ten_steps["cell"] != both["none"]["cell"]
-    names = [path.name for path in run.store.folder.glob("records/adaptive-mixup-none-0-*")]
-    assert len(names) == 2
-
-
 def test_what_is_announced_is_what_runs(tiny, monkeypatch):
     """The images of each stage against those that pass through a net in it.
 
@@ -266,7 +249,6 @@ def test_what_is_announced_is_what_runs(tiny, monkeypatch):
     for variant in adaptive.ADAPTIVE:
         experiments.adaptive(run, "mixup", variant, 2)
     experiments.adaptive(run, "mixup", "none", 0)
-    experiments.stronger(run, "mixup")
     assert len(counted) > 30
     for what, (total, ticks) in counted.items():
         least = 0.45 if "combined" in what else 0.75

@@ -418,7 +418,8 @@ def test_both_ends_of_a_range_are_accepted(name):
     for end in RANGES[name]:
         values = [10, max(end, 11)] if name == "steps" else [end, end]
         several = isinstance(getattr(params.build({}), name), tuple)
-        changes = {"nesterov": False, "n_test": 10**5, name: values if several else end}
+        changes = {"nesterov": False, "n_test": 10**5, "n_heldout": 10**5}
+        changes |= {name: values if several else end}
         found = params.build(changes)
         assert getattr(found, name) == (tuple(values) if several else end)
         assert_in_range(found)

@@ -27,7 +27,7 @@ pytestmark = [
     ),
 ]
 NOTEBOOKS = ["01_train_mixup", "02_train_interpolated_at", "03_theory", "04_oblivious"]
-NOTEBOOKS += ["05_detection", "06_tradeoff", "07_adaptive_attacks"]
+NOTEBOOKS += ["05_detection", "06_tradeoff", "07_adaptive_attacks", "08_beyond_the_paper"]
 EXPLORERS = {
     "explorers.fig2": "03_theory",
     "explorers.inputs": "05_detection",

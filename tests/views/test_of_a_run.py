@@ -11,8 +11,8 @@ from milib.views import provenance, tables
 
 DIGITS = paths.project_root() / "params" / "digits.yaml"
 MI = {"mi_pl": [0.5], "mi_ol": [0.5]}
-TINY = {"n_test": 12, "n_theory": 6, "n_adaptive": 4, "draws": 3, "draw_sets": 2, "steps": [10]}
-TINY |= {"epochs": 1, "adversarial_share": 1, "train_steps": 1}
+TINY = {"n_test": 12, "n_theory": 6, "n_adaptive": 4, "n_beyond": 5, "draws": 3, "draw_sets": 2}
+TINY |= {"steps": [10], "epochs": 1, "adversarial_share": 1, "train_steps": 1}
 
 
 @pytest.fixture
@@ -68,20 +68,6 @@ def test_a_bare_model_is_told_with_its_images_and_interval(tiny):
     assert line[f"{PRIMARY} low"] <= line[PRIMARY] <= line[f"{PRIMARY} high"]
 
 
-def test_the_stronger_attack_is_told_bare_with_mi_ol_and_as_their_difference(tiny):
-    both = experiments.stronger(tiny(), "mixup")
-    row = tables.stronger({"mixup": both}).loc["Mixup"]
-    right = {
-        kind: correct(record["cell"], record["labels"]).mean() for kind, record in both.items()
-    }
-    assert row["bare"] == round(100 * right["none"], 1)
-    assert row["MI-OL"] == round(100 * right["eq24"], 1)
-    gain = "MI-OL minus bare, points"
-    assert row[gain] == pytest.approx(100 * (right["eq24"] - right["none"]), abs=0.0501)
-    for column in ("bare", "MI-OL", gain):
-        assert row[f"{column} low"] <= row[column] <= row[f"{column} high"]
-
-
 def test_a_claim_without_comparisons_is_told_as_not_measured():
     judged = {"id": "x", "statement": "", "source": "", "comparisons": []}
     judged["verdict"] = "not measured"
@@ -121,6 +107,7 @@ def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tin
         ("03_theory", 6, ""),
         ("04_oblivious", 12, sets),
         ("07_adaptive_attacks", 4, ""),
+        ("08_beyond_the_paper", 5, ""),
     ):
         run.notebook = notebook
         assert settings() == f"{count} test images, eps = 16/255, N = 3{more}"

@@ -54,7 +54,6 @@ def found(table) -> dict[str, pd.DataFrame]:
         "overfitting": tables.overfitting({"at": log}),
         "tradeoff": tables.tradeoff({("mixup", "mi_ol"): family}),
         "adaptive": tables.adaptive(samples),
-        "stronger": tables.stronger({"mixup": {"none": attacked, "eq24": attacked}}),
     }
 
 

@@ -205,7 +205,7 @@ def by_number(study: Study, model: str) -> dict[int, dict]:
         return found
 
     identity = study.identity(model, "draws", row=variant.row, n=run.n_beyond, numbers=NUMBERS)
-    identity |= {"setting": asdict(eot.STANDARD)}
+    identity |= {"setting": asdict(eot.STANDARD), "epsilon": run.epsilon}
     images = run.n_beyond * (3 * eot.STANDARD.passes + sum(NUMBERS) * measure.SETS)
     found = study.record(f"numbers-{model}", model, identity, compute, images)
     return {int(number): record for number, record in found.items()}
@@ -252,6 +252,6 @@ def evaded(study: Study, model: str) -> dict:
         return found
 
     identity = study.identity(model, "draws", ratio=ratio, n=run.n_beyond, combined=combined)
-    identity |= {"setting": asdict(eot.STANDARD)}
+    identity |= {"setting": asdict(eot.STANDARD), "epsilon": run.epsilon}
     images = run.n_beyond * 3 * 2 * eot.STANDARD.passes
     return study.record(f"evaded-{model}", model, identity, compute, images)

@@ -1,0 +1,47 @@
+"""The tables of notebook 08 in FINDINGS.md: each row as a list of cells."""
+
+from milib.report.results import measured, signed
+from milib.report.run_folder import RunFolder
+from milib.views.beyond_tables import MAIN
+
+
+def left(run: RunFolder) -> list[list[str]]:
+    """The first table of 08, as cells: the row, and what each attack of MAIN leaves of it.
+
+    - run: the run's folder.
+    """
+    heads = list(MAIN.values())
+    return [
+        [row["row"], *(measured(row, head) or "–" for head in heads)]
+        for row in run.table("beyond_left")
+    ]
+
+
+def gains(run: RunFolder) -> list[list[str]]:
+    """What a defense adds to its bare net under the same attack, of 08, as cells.
+
+    - run: the run's folder.
+    """
+    heads = [f"{head}, points" for head in MAIN.values()]
+    return [
+        [row["comparison"], *(signed(row, head) or "–" for head in heads)]
+        for row in run.table("beyond_gains")
+    ]
+
+
+def under_standard(run: RunFolder, table: str) -> list[list[str]]:
+    """Rows under 08's standard, as cells: row, parameters, clean, standard, MI-OL minus it.
+
+    - run: the run's folder.
+    - table: "beyond_rows" or "beyond_controls".
+    """
+    return [
+        [
+            row["row"],
+            row["parameters"],
+            measured(row, "clean"),
+            measured(row, "standard"),
+            signed(row, "MI-OL minus it, points") or "–",
+        ]
+        for row in run.table(table)
+    ]
