@@ -12,7 +12,7 @@ from milib.averaging import Defense
 from milib.errors import UserError
 from milib.rng import Draws
 from milib.sampling import Sampler, log_mean, module_logits
-from milib.shapes import Images, Numbers, Predictions
+from milib.shapes import Images, Numbers, Predictions, Ranks
 
 SCHEDULES = ("constant", "decaying", "halving")
 LEAST_GAIN, FIRST_WINDOW, SHORTER, LEAST_WINDOW = 0.75, 0.22, 0.03, 0.06
@@ -91,11 +91,11 @@ class _Halving:
         self.best = torch.where(better, current, self.best)
         self.upward = torch.where(better, direction, self.upward)
         self.top = torch.maximum(values, self.top)
-        self.gains += values > self.last
+        self.gains += (values > self.last) & self.last.isfinite()
         self.last = values
         if step not in self.ends or step == self.begun:
             return current, direction
-        few = self.gains < LEAST_GAIN * (step - self.begun)
+        few = self.gains <= LEAST_GAIN * (step - self.begun)
         stuck = ~self.halved & (self.top <= self.top_before)
         self.halved, self.top_before = few | stuck, self.top
         self.gains, self.begun = torch.zeros_like(self.gains), step
@@ -250,7 +250,7 @@ def _follow(
     return inference.chunked(of_block, sampler.block, x, goal, index, start.to(x))
 
 
-def wrong_classes(predicted: Predictions, label: Numbers) -> Numbers:
+def wrong_classes(predicted: Predictions, label: Numbers) -> Ranks:
     """The classes other than the label, the likeliest first, [B, L - 1].
 
     - predicted: log F [B, L].

@@ -10,7 +10,7 @@ from milib.shapes import EachDraw, Images, Numbers, Predictions
 
 TOGETHER = 100
 """Images of a step's forward pass at most: with few left to attack, a full chunk is padding."""
-CHUNK = 256
+CHUNK = 64
 """Images of a forward pass through a module that is no Defense, which has a `chunk` of its own."""
 
 
@@ -89,4 +89,4 @@ def log_mean(classifier: nn.Module, x: Images, index: Numbers, draws: Draws) -> 
         def evaluate(images: Tensor) -> Tensor:
             return module_logits(classifier, images.clone(), draws).log_softmax(1)
 
-        return inference.chunked(evaluate, max(1, min(CHUNK, len(x))), x)
+        return inference.chunked(evaluate, CHUNK, x)

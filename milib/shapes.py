@@ -12,6 +12,8 @@ Images = Float[Tensor, "B C H W"]
 Snapshots = Float[Tensor, "B S C H W"]
 Numbers = Int[Tensor, "B"]
 """A label, a prediction or an index per input."""
+Ranks = Int[Tensor, "B L-1"]
+"""The classes other than an input's label, in an order."""
 Scores = Float[Tensor, "B"]
 Predictions = Float[Tensor, "B L"]
 """Logits, log F or F."""

@@ -232,18 +232,25 @@ class Study:
     # Defenses
 
     def defense(
-        self, row: dict, draws: int | None = None, attacked: bool = False
+        self,
+        row: dict,
+        draws: int | None = None,
+        pool: data.SamplePool | None = None,
+        *,
+        attacked: bool = False,
     ) -> defenses.Defense:
         """The defense of a table row around its model.
 
         - row: model, defense and its parameters.
         - draws: N; by default the run's.
+        - pool: p_s; by default the run's.
         - attacked: as an adaptive attack sees it, in the run's precision; else as it is scored.
         """
         run, model = self.params, self.model(row["model"])
         net = model.attacker if attacked else model.scorer
         options = {"draws": draws or run.draws, "chunk": run.chunk, "seed": run.seed}
-        return defenses.build(row["defense"], net, self.pool, settings_of(row), **options)
+        settings, pool = settings_of(row), pool or self.pool
+        return defenses.build(row["defense"], net, pool, settings, **options)
 
     # Records
 

@@ -25,6 +25,8 @@ MAIN = {
     "worst case": "worst case",
 }
 """The attacks of the first table, and their heads."""
+UNKNOWN = (np.nan, np.nan, np.nan)
+"""The interval of what was not measured."""
 BLACK_BOX = ("transfer", "noise", "Square", "HopSkipJump", "DeepFool", "AutoAttack")
 """What the names of the attacks begin with that do without the defense's gradient, or are a
 library's."""
@@ -60,7 +62,7 @@ def left(variants: dict[str, Variant], audits: dict[str, dict[str, dict]]) -> pd
     for key, records in audits.items():
         line: dict = {"row": name_of(variants[key]), "parameters": parameters(variants[key].row)}
         for attack, head in MAIN.items():
-            interval = (np.nan, np.nan, np.nan)
+            interval = UNKNOWN
             if attack in records or attack == "worst case":
                 interval = statistics.interval(under(records, attack))
             line |= with_interval(head, interval)
@@ -99,7 +101,7 @@ def gains(audits: dict[str, dict[str, dict]], pairs: dict[str, tuple[str, str]])
     for what, (defended, alone) in pairs.items():
         line: dict = {"comparison": what}
         for attack, head in MAIN.items():
-            other, interval = "oblivious" if attack == "paper" else attack, (np.nan,) * 3
+            other, interval = "oblivious" if attack == "paper" else attack, UNKNOWN
             if attack in audits[defended] or attack == "worst case":
                 gain = under(audits[defended], attack) - under(audits[alone], other)
                 interval = statistics.mean_interval(gain)

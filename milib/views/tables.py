@@ -54,7 +54,6 @@ __all__ = [
     "save",
     "settings",
     "show",
-    "stronger",
     "tradeoff",
     "verdicts",
 ]
@@ -186,24 +185,6 @@ def adaptive(records: dict[tuple[str, str, int], dict]) -> pd.DataFrame:
                 line = lines.setdefault(samples, {"adaptive samples": samples})
                 line |= with_interval(f"{NAMES[name]}, {variant}", interval)
     return table_of(list(lines.values()), "adaptive samples").sort_index()
-
-
-def stronger(records: dict[str, dict[str, dict]]) -> pd.DataFrame:
-    """Models bare and with MI-OL under a stronger attack, and what MI-OL adds, paired by image.
-
-    - records: model -> experiments.stronger.
-    """
-    lines = []
-    for name, both in records.items():
-        alone, defended = (
-            correct(both[kind]["cell"], both[kind]["labels"]) for kind in ("none", "eq24")
-        )
-        line: dict = {"model": NAMES[name], "test images": len(alone)}
-        line |= with_interval("bare", statistics.interval(alone))
-        line |= with_interval("MI-OL", statistics.interval(defended))
-        gain = statistics.mean_interval(defended - alone)
-        lines.append(line | with_interval("MI-OL minus bare, points", gain))
-    return table_of(lines, "model")
 
 
 # Claims

@@ -100,7 +100,7 @@ def test_frozen_is_a_function_of_the_image_alone(net, pool, splits, name):
         "mi_combined": {"ratio_pl": 0.5, "ratio_ol": 0.5, "threshold": 0.0},
     }
     settings |= {crop: {"sizes": [5, 7]} for crop in ("xie", "guo")}
-    settings |= {mi: {"ratio": 0.5} for mi in ("mi_pl", "mi_ol")}
+    settings |= {mi: {"ratio": 0.5} for mi in ("mi_pl", "mi_ol", "mi_any")}
     defense = defenses.build(name, net, pool, settings.get(name, {}), draws=4, chunk=16)
     fixed, x = defense.frozen(Draws(0, "fixed")), splits.test.pixels(slice(30))
     whole = fixed(x)

@@ -54,6 +54,7 @@ def test_the_ledger_names_every_step():
         assert step in text
     assert "c100 mixup" in text and "c100 interpolated_at" in text
     numbered = ("03_theory", "04_oblivious", "05_detection", "06_tradeoff", "07_adaptive_attacks")
+    numbered += ("08_beyond_the_paper",)
     for notebook in numbered:
         assert f"notebooks/{notebook}.ipynb $OUT/{notebook}.ipynb -f params/c10.yaml" in text
     assert "notebooks/04_oblivious.ipynb $OUT/04_oblivious.ipynb -f params/c100.yaml" in text
@@ -120,5 +121,5 @@ def test_every_command_of_the_ledger_runs(tmp_path):
         assert "Passed unknown parameter" not in done.stderr
     shipped = [path.name.split("-")[0] for path in (out / "checkpoints").glob("*.safetensors")]
     assert sorted(shipped) == sorted(TRAINED)
-    assert len(list(out.glob("*.tgz"))) == 6  # Table 3 replaces Table 2
+    assert len(list(out.glob("*.tgz"))) == 7  # Table 3 replaces Table 2
     assert len(list(out.glob("*.json"))) == 1  # the benchmark

@@ -25,6 +25,7 @@ TINY = {
     "n_adaptive": 3,
     "n_beyond": 3,
     "n_tuned": 2,
+    "battery": "quick",
     "chunk": 20,
     "epochs": 1,
     "train_steps": 1,

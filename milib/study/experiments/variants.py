@@ -72,9 +72,7 @@ def defense_of(study: Study, variant: Variant) -> Defense:
     - study: the run.
     - variant: which.
     """
-    made = study.defense(variant.row, variant.draws)
-    if variant.pool != "train":
-        made.pool = _pool(study, variant.pool)
+    made = study.defense(variant.row, variant.draws, _pool(study, variant.pool))
     return made.frozen(draws_of(study, "fixed")) if variant.frozen else made
 
 
