@@ -354,7 +354,7 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch, capsys):
         ({"folder": 3}, "folder is 3"),
     ],
 )
-def test_a_wrong_call_ends_in_one_line(changed, message):
+def test_a_wrong_call_ends_in_one_line(as_a_user, changed, message):
     given = {"defense": Linear(), "x": X, "y": Y, "epsilon": EPSILON} | changed
     with pytest.raises(UserError, match=message) as found:
         milib.audit(given.pop("defense"), given.pop("x"), given.pop("y"), **given)

@@ -236,4 +236,4 @@ def test_jobs_get_the_values_of_the_fingerprint(tmp_path):
             kinds[kind] += kind in words
         at = words.index("-y")
         assert arguments.read(words[at : at + 2], "ARGS")[1] == wanted
-    assert kinds == {"milib.study.train": 7, "papermill": 7}
+    assert kinds == {"milib.study.train": 7, "papermill": 8}
