@@ -23,7 +23,7 @@ class Variant(NamedTuple):
     - name: "row" of a row as the table has it; else what is changed.
     - row: model, defense and its parameters.
     - pool: what is mixed with: "train", the run's sample pool; "mean" or "black", one image for
-      all; "few", FEW training images of each class.
+      all; "few", FEW images of each class of that pool.
     - draws: N; None: the run's.
     - frozen: whether the draws are fixed, and the same for every image.
     """
@@ -57,8 +57,10 @@ def _pool(study: Study, kind: str) -> data.SamplePool:
     if kind == "train":
         return study.pool
     if kind == "few":
-        of_classes = [(train.labels == label).nonzero()[:FEW, 0] for label in range(train.classes)]
-        return data.SamplePool(train.take(torch.cat(of_classes)))
+        pool, of_classes = study.pool.data, []
+        for label in range(pool.classes):
+            of_classes.append((pool.labels == label).nonzero()[:FEW, 0])
+        return data.SamplePool(pool.take(torch.cat(of_classes)))
     image = train.images.float().mean(0).round()
     image = image if kind == "mean" else torch.zeros_like(image)
     images = image.to(train.images.dtype).repeat(train.classes, 1, 1, 1)
