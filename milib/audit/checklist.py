@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from milib.audit import paired
 from milib.audit.facts import Facts
-from milib.audit.measure import SETS, accuracy, named_within, within, worst
+from milib.audit.measure import SETS, accuracy, named_within, within, worst, wrong
 from milib.audit.running import FROZEN
 from milib.checks import SLACK
 from milib.statistics import interval, mean_interval, percent
@@ -156,7 +156,7 @@ def _auto_attack(records: dict[str, dict]) -> tuple[str, str]:
         return NOT_MET, "it was not run"
     record, less = records["AutoAttack"], paired.taken(records, "AutoAttack")
     text = f"{record['note']}: of {len(record['index'])} images that were left it breaks "
-    text += f"{len(paired.wrong(record))}, {paired.points(less)} of all"
+    text += f"{len(wrong(record))}, {paired.points(less)} of all"
     return _verdict(not paired.stronger(less)), text
 
 
@@ -222,12 +222,12 @@ def _beaten(records: dict[str, dict], others: Iterable[str]) -> tuple[str, str]:
     }
     if "standard" in (records.get("AutoAttack") or {}).get("note", ""):
         by_gradient.discard("AutoAttack")  # Square is inside
-    broken = set().union(*(paired.wrong(records[name]) for name in by_gradient))
-    alone = {name: len(paired.wrong(records[name]) - broken) for name in others}
+    broken = set().union(*(wrong(records[name]) for name in by_gradient))
+    alone = {name: len(wrong(records[name]) - broken) for name in others}
     total = len(records["clean"]["index"])
     left = total - len(broken)
     text = ", ".join(f"{name} {count}" for name, count in alone.items())
-    most = set().union(*(paired.wrong(records[name]) for name in others)) - broken
+    most = set().union(*(wrong(records[name]) for name in others)) - broken
     text = f"of {left} images that every gradient leaves they break: {text}; "
     return _verdict(not most), f"{text}together {100 * len(most) / total:.1f} % of all images"
 

@@ -80,16 +80,6 @@ def scored(target: Target, examples: Tensor) -> dict:
     }
 
 
-def examined(target: Target, name: str, make: Make) -> dict:
-    """An attack's examples, scored: see `scored`.
-
-    - target: the classifier and its images.
-    - name: of the attack, from which its draws are made.
-    - make: the attack.
-    """
-    return scored(target, make(target, Draws(target.seed, "audit", "attack", name)).detach())
-
-
 def accuracy(record: dict) -> Values:
     """Per-image accuracy [n] of a record of `scored`: the share of draw sets that are right."""
     return (np.array(record["predictions"]) == np.array(record["labels"])).mean(0)
@@ -138,10 +128,16 @@ def broken(records: dict[str, dict], attack: str) -> int:
     names = named_within(records)
     before: set[int] = set()
     for name in names[: names.index(attack)]:
-        before |= _wrong(records[name])
-    return len(_wrong(records[attack]) - before)
+        before |= wrong(records[name])
+    return len(wrong(records[attack]) - before)
 
 
-def _wrong(record: dict) -> set[int]:
-    pairs = zip(record["index"], record["margin"], strict=True)
-    return {index for index, margin in pairs if margin > 0}
+def wrong(record: dict) -> set[int]:
+    """The index of each image that an attack broke, by the draws that choose.
+
+    - record: of `scored`.
+
+    A margin of 0 is a tie, or was rounded to it: there, the draws that score decide.
+    """
+    each = zip(record["index"], record["margin"], accuracy(record), strict=True)
+    return {index for index, margin, right in each if margin > 0 or (margin == 0 and right < 0.5)}

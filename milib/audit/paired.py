@@ -55,14 +55,3 @@ def points(difference: Difference) -> str:
     - difference: of `less` or `taken`.
     """
     return f"{percent(difference)} points"
-
-
-def wrong(record: dict) -> set[int]:
-    """The index of each image that an attack broke, by the draws that choose.
-
-    - record: of `measure.scored`.
-
-    A margin of 0 is a tie, or was rounded to it: there, the draws that score decide.
-    """
-    each = zip(record["index"], record["margin"], accuracy(record), strict=True)
-    return {index for index, margin, right in each if margin > 0 or (margin == 0 and right < 0.5)}

@@ -176,28 +176,20 @@ def test_a_detector_that_never_says_anything_gains_nothing():
     assert "a gain of 0.0" in line.evidence
 
 
-def test_randomness_that_is_fixed_is_seen():
-    line = audited(noisy().frozen(Draws("fixed")), 4)[16]
+@pytest.mark.parametrize(
+    ("flawed", "count", "number", "words"),
+    [
+        (lambda: noisy().frozen(Draws("fixed")), 4, 16, "all sets give the same"),
+        (Slow, 10, 8, "2 steps takes"),
+        (Seeded, 4, 16, "sets torch's global seed"),
+        (Peeking, 4, 1, "answers otherwise"),
+    ],
+    ids=["fixed randomness", "noisy gradient", "global seed", "looks for attackers"],
+)
+def test_a_flawed_defense_fails_its_line(flawed, count, number, words):
+    line = audited(flawed(), count)[number]
     assert line.verdict == "not met"
-    assert "all sets give the same" in line.evidence
-
-
-def test_what_more_steps_take_is_seen():
-    line = audited(Slow(), 10)[8]
-    assert line.verdict == "not met"
-    assert "2 steps takes" in line.evidence
-
-
-def test_a_global_seed_is_seen():
-    line = audited(Seeded(), 4)[16]
-    assert line.verdict == "not met"
-    assert "sets torch's global seed" in line.evidence
-
-
-def test_a_defense_that_looks_for_attackers_is_seen():
-    line = audited(Peeking(), 4)[1]
-    assert line.verdict == "not met"
-    assert "answers otherwise" in line.evidence
+    assert words in line.evidence
 
 
 # The battery

@@ -31,10 +31,7 @@ def _target(study: Study, variant: Variant, count: int, split: str) -> measure.T
     return measure.Target(classifier, *chosen, run.epsilon, base, run.seed)
 
 
-Keep = Callable[[str, dict, Callable[[], dict]], dict]
-
-
-def _keep(study: Study, variant: Variant, count: int, split: str) -> Keep:
+def _keep(study: Study, variant: Variant, count: int, split: str) -> running.Keep:
     """Keeps the battery's records in the study's store."""
 
     def keep(name: str, identity: dict, compute: Callable[[], dict]) -> dict:
