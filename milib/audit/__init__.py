@@ -47,7 +47,7 @@ def audit(
     - epsilon: radius of the ball (l_inf), on pixels in [0, 1], as in 8 / 255.
     - base: the undefended model; by default a Defense's own classifier.
     - surrogates: other models by name, from which examples are transferred; by default none.
-    - full: all steps and images; by default what takes minutes for 50 images on a CPU.
+    - full: more steps and images; by default what takes minutes for 50 images on a CPU.
     - index: each image's number for its draws [B], no two the same; by default its place.
     - seed: of every draw of attacks and scores, by default 0.
     - seeds: nets trained from different seeds that you evaluate in this way; by default 1.

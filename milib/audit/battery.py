@@ -14,7 +14,7 @@ from milib.audit import libraries
 from milib.audit.measure import Make, Target
 from milib.audit.noise import noise
 from milib.audit.running import HELD, Entry, Keep, frozen, randomized, repeats, run, seen, weights
-from milib.averaging import Defense
+from milib.averaging import Defense, Undefended
 from milib.defenses import MixupInference
 from milib.eot import STANDARD, Setting
 from milib.rng import Draws
@@ -25,7 +25,7 @@ LATER = Setting("eq24", 15, 50, "constant", 1 / 16)
 FAR = 64 / 255
 """A radius at which nothing should be left; 8 eps where that is more."""
 PART, MORE = 25, 50
-"""Images of the attacks that ask whether more would help, in the quick and in the full battery."""
+"""Images of attacks that change one thing of the standard, in the quick and in the full battery."""
 FEW, MANY = 10, 30
 """Images of searches by scores and decisions, in the quick and in the full battery."""
 
@@ -40,6 +40,7 @@ def battery(
     - surrogates: other models by name, from which examples are transferred; by default none.
 
     A classifier without randomness is attacked with one draw a step, and by AutoAttack's standard.
+    An `Undefended` one is its own base: it is attacked as the classifier alone.
     """
     random = randomized(target)
     standard = STANDARD if random else dataclasses.replace(STANDARD, samples=1)
@@ -55,9 +56,14 @@ def battery(
     if not random:  # the whole standard has Square inside
         entries.append(_auto_attack(False, full))
     entries += _radii(target, standard, full)
-    if target.base is not None:
+    if target.base is not None and not _is_bare(target):
         entries += _of_base(target.base, target, full)
     return entries
+
+
+def _is_bare(target: Target) -> bool:
+    """Whether the classifier has no defense, so that its base is the same model again."""
+    return isinstance(target.classifier, Undefended)
 
 
 def entry(name: str, setting: Setting, *lines: int, **more: Any) -> Entry:
@@ -103,7 +109,7 @@ def _held(target: Target, standard: Setting, full: bool) -> Entry:
     defense = target.classifier
     width = min(HELD, defense.draws) if isinstance(defense, Defense) else 1
     setting = dataclasses.replace(standard, samples=1, steps=100 if full else 50)
-    note = "one set of draws" if full else f"one set of draws, 50 steps, {PART} images at most"
+    most = MORE if full else PART
 
     def make(target: Target, draws: Draws) -> Tensor:
         return _attack(setting, frozen(target).classifier)(target, draws)
@@ -112,9 +118,9 @@ def _held(target: Target, standard: Setting, full: bool) -> Entry:
         "frozen",
         make,
         width * setting.steps,
-        most=None if full else PART,
+        most=most,
         settings=asdict(setting) | {"width": width},
-        note=note,
+        note=f"one set of draws, {setting.steps} steps, {most} images at most",
         lines=(7,),
     )
 
@@ -161,8 +167,7 @@ def _standards(standard: Setting, classes: int, full: bool, random: bool) -> lis
     halving = changed(standard, schedule="halving", size=1.0, momentum=0.25)
     entries = [
         entry("standard", standard, 4, 8, 10),
-        entry("ce", changed(standard, loss="ce"), 4),
-        entry("targeted", targets, 13, note=f"{targets.targets} targets, {targets.steps} steps"),
+        entry("ce", changed(standard, loss="ce"), 4, **cut),
         entry("one step", changed(standard, steps=1, size=1.0, schedule="constant"), 10, **cut),
         entry("2 steps", changed(standard, steps=2 * standard.steps), 8, **cut),
         entry("restarts", changed(standard, restarts=3), 8, **cut),
@@ -173,7 +178,8 @@ def _standards(standard: Setting, classes: int, full: bool, random: bool) -> lis
     if random:
         more = changed(standard, samples=4 * standard.samples)
         entries.append(entry("4 K", more, 5, **cut))
-    return entries
+    note = f"{targets.targets} targets, {targets.steps} steps"
+    return [*entries, entry("targeted", targets, 13, on="left", note=note)]
 
 
 def _transfers(target: Target, surrogates: Mapping[str, nn.Module]) -> list[Entry]:
@@ -183,7 +189,8 @@ def _transfers(target: Target, surrogates: Mapping[str, nn.Module]) -> list[Entr
     if target.base is not None:
         weak = Setting("ce", _draws(target.base), 10, "constant", 0.25)
         entries.append(_transfer("oblivious", weak, target.base, 2, 12))
-        sources = {"transfer": target.base} | sources
+        if not _is_bare(target):
+            sources = {"transfer": target.base} | sources
     for name, source in sources.items():
         setting = dataclasses.replace(STANDARD, samples=_draws(source))
         entries.append(_transfer(name, setting, source, 12))
@@ -201,6 +208,7 @@ def _auto_attack(random: bool, full: bool) -> Entry:
     steps, repeated = (100, 4) if full else (25, 2)
     draws = libraries.DRAWS * repeated if random else 1
     tries, kind = 2, f"rand, {draws} draws"  # APGD on two losses
+    most = FEW if not full else MORE if random else None
     if not random:  # APGD on one, and on 9 targets; then FAB on as many, and Square's queries
         tries = 1 + 9 + (9 + 50 // 3 if full else 0)
         kind = "standard" if full else "standard without FAB and Square"
@@ -209,7 +217,7 @@ def _auto_attack(random: bool, full: bool) -> Entry:
         libraries.auto_attack(random, steps, repeated, full),
         tries * steps * draws,
         on="left",
-        most=None if full else FEW,
+        most=most,
         settings={"random": random, "steps": steps, "repeats": repeated, "whole": full},
         note=f"{kind}, {steps} steps",
         lines=(6,),
@@ -233,14 +241,14 @@ def _deep_fool(full: bool, random: bool) -> Entry:
 
 def _without_gradient(full: bool, random: bool, held: bool) -> list[Entry]:
     """Noise, and the attacks that go by scores or decisions, on images that are left."""
-    noises, queries, along, tried = (10_000, 5000, 20, 100) if full else (1000, 500, 5, 30)
+    noises, queries, along, tried = (10_000, 2000, 10, 50) if full else (1000, 500, 5, 30)
     draws, most = libraries.DRAWS if random else 1, MANY if full else FEW
     noisy = Entry(
         "noise",
         noise(noises),
         noises // 3,
         on="left",
-        most=None if full else FEW,
+        most=most,
         settings={"noises": noises},
         note=f"{noises:,} corners",
         lines=(12,),
@@ -271,13 +279,13 @@ def _without_gradient(full: bool, random: bool, held: bool) -> list[Entry]:
 
 def _radii(target: Target, standard: Setting, full: bool) -> list[Entry]:
     """The standard at other radii."""
-    setting = standard if full else dataclasses.replace(standard, steps=25)
-    most, cut = (None, "") if full else (PART, f", 25 steps, {PART} images at most")
+    steps, most = (standard.steps, MORE) if full else (25, PART)
+    setting = dataclasses.replace(standard, steps=steps)
     far = max(FAR, min(1.0, 8 * target.epsilon)) / target.epsilon
     radii = {"eps 0.5": 0.5, "eps 2": min(2.0, 1 / target.epsilon), "radius 64/255": far}
     entries = []
     for name, share in radii.items():
-        note = f"radius {share * target.epsilon:.3g}{cut}"
+        note = f"radius {share * target.epsilon:.3g}, {steps} steps, {most} images at most"
         entries.append(entry(name, setting, 9, epsilon=share, most=most, note=note))
     return entries
 

@@ -103,6 +103,13 @@ def _all(records: dict[str, dict], names: Iterable[str]) -> str:
     return ", ".join(f"{name} {_left(records[name])}" for name in names if name in records)
 
 
+def _besides(records: dict[str, dict], name: str) -> str:
+    """What an attack breaks of the images that those before it left."""
+    record = records[name]
+    tried, found = len(record["index"]), len(wrong(record))
+    return f"{record['note']}: of {tried} images that were left it breaks {found}"
+
+
 def _transferred(name: str) -> bool:
     return name.startswith("transfer") or name in ("noise", "oblivious")
 
@@ -154,9 +161,8 @@ def _draws(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
 def _auto_attack(records: dict[str, dict]) -> tuple[str, str]:
     if "AutoAttack" not in records:
         return NOT_MET, "it was not run"
-    record, less = records["AutoAttack"], paired.taken(records, "AutoAttack")
-    text = f"{record['note']}: of {len(record['index'])} images that were left it breaks "
-    text += f"{len(wrong(record))}, {paired.points(less)} of all"
+    less = paired.taken(records, "AutoAttack")
+    text = f"{_besides(records, 'AutoAttack')}, {paired.points(less)} of all"
     return _verdict(not paired.stronger(less)), text
 
 
@@ -233,10 +239,9 @@ def _beaten(records: dict[str, dict], others: Iterable[str]) -> tuple[str, str]:
 
 
 def _targeted(records: dict[str, dict]) -> tuple[str, str]:
-    wanted = ("targeted", "standard")
-    note = records.get("targeted", {}).get("note", "")
-    text = f"left: {_all(records, wanted)} ({note}; standard: untargeted)"
-    return _verdict(all(name in records for name in wanted)), text
+    if "targeted" not in records or "standard" not in records:
+        return NOT_MET, "they were not run"
+    return MET, f"untargeted: {_left(records['standard'])} left; {_besides(records, 'targeted')}"
 
 
 def _undefended(records: dict[str, dict], facts: Facts) -> tuple[str, str]:

@@ -16,6 +16,7 @@ import milib
 from milib import UserError
 from milib.audit import __main__ as command
 from milib.audit import battery, facts, kept, libraries, measure, running
+from milib.averaging import Undefended
 from milib.baselines import GaussianNoise
 from milib.data import Dataset, SamplePool
 from milib.defenses import MixupInference
@@ -249,6 +250,15 @@ def test_the_full_battery_of_a_random_defense():
         assert name in entries
     assert entries["noise"].settings["noises"] == 10_000
     assert "rand" in entries["AutoAttack"].note
+
+
+def test_a_model_without_a_defense_is_not_attacked_as_its_own_base():
+    bare = Undefended(Linear())
+    target = measure.Target(bare, X, Y, torch.arange(COUNT), EPSILON, bare.classifier)
+    names = {entry.name for entry in battery.battery(target, True)}
+    assert not [name for name in names if name.startswith("base: ")]
+    assert "transfer" not in names
+    assert {"oblivious", "standard", "AutoAttack"} <= names
 
 
 def test_the_papers_own_attack_meets_mixup_inference():

@@ -135,7 +135,7 @@ def test_controls_differ_from_mi_ol_in_what_their_names_say(tiny, monkeypatch):
     changed = [
         ("mean image", "mean", 1, False, "mi_any"),
         ("black image", "black", 1, False, "mi_any"),
-        ("fixed partners", "train", 20, True, "mi_any"),
+        ("fixed partners", "train", variants.FIXED, True, "mi_any"),
         ("any label", "train", None, False, "mi_any"),
     ]
     small = ("small pool", "few", None, False, "mi_ol")
@@ -269,7 +269,7 @@ def test_the_curve_falls_from_clean_accuracy_and_has_the_standard_at_its_radius(
         np.testing.assert_array_equal(curve[epsilon], under)
         radii = sorted(curve)
         assert max(radii) <= 1 and max(radii) >= 8 * epsilon - 1e-9
-        assert len(radii) == 8 and radii == list(curve)
+        assert len(radii) == 7 and radii == list(curve)
         assert curve[max(radii)].mean() <= curve[0.0].mean()
 
 
@@ -385,3 +385,20 @@ def test_claims_read_the_first_row_under_the_standard_and_audits_under_the_worst
         (AT, "mi_ol", "worst case"): [0, 0, 0],
         (AT, "mean_image", "worst case"): [1, 0, 0],
     }
+
+
+def test_a_defense_is_compared_with_all_that_its_bare_model_met(tiny, monkeypatch):
+    run = tiny()
+    few = [beyond.entry("standard", Setting(samples=2, steps=2))]
+    far = beyond.entry("eps 2", Setting(samples=2, steps=2), epsilon=2.0)
+
+    def short(*given):
+        return [beyond.CLEAN, *few, far]
+
+    monkeypatch.setattr(beyond, "battery", short)
+    bare = beyond.audited(run, variants.bare(AT))
+    found = beyond.audited(run, variants.mi_ol(run, AT))
+    assert set(bare) == {"clean", "standard", "eps 2"}
+    assert set(found) == {*bare, "base: clean", "base: standard"}
+    assert found["base: standard"] == bare["standard"]
+    assert measure.named_within(found) == ["clean", "standard"]

@@ -17,7 +17,7 @@ from milib.sampling import log_mean
 from milib.shapes import Values
 from milib.study.experiments.common import addresses, draws_of, rounded
 from milib.study.experiments.matching import matched_row
-from milib.study.experiments.variants import Variant, defense_of, mi_ol
+from milib.study.experiments.variants import Variant, bare, defense_of, mi_ol
 from milib.study.study import Study
 
 NUMBERS = (1, 5, 30, 100)
@@ -38,7 +38,7 @@ def _keep(study: Study, variant: Variant, count: int, split: str) -> running.Kee
         model, defense = variant.row["model"], variant.row["defense"]
         known = study.identity(model, "draws", variant=variant._asdict(), n=count, split=split)
         what = f"beyond-{model}-{defense}-{variant.name}-{name}".replace(" ", "_")
-        images = round(count * identity.get("passes", 1))
+        images = len(identity["rows"]) * identity["passes"]
         return study.record(what.replace("/", "_"), model, known | identity, compute, images, 3)
 
     return keep
@@ -85,8 +85,8 @@ def sweep() -> dict[str, dict[str, Setting]]:
     base, found = eot.STANDARD, {}
     found["loss"] = {name: replace(base, loss=name) for name in losses.LOSSES}
     found["steps"] = {str(steps): replace(base, steps=steps) for steps in (10, 20, 50, 100, 200)}
-    found["samples"] = {str(k): replace(base, samples=k) for k in (1, 2, 5, 10, 20)}
-    found["restarts"] = {str(number): replace(base, restarts=number) for number in (1, 2, 4)}
+    found["samples"] = {str(k): replace(base, samples=k) for k in (1, 2, 5, 10)}
+    found["restarts"] = {str(number): replace(base, restarts=number) for number in (1, 3)}
     found["targets"] = {str(number): replace(base, targets=number) for number in (0, 1, 3)}
     found["schedule"] = {
         "constant": replace(base, schedule="constant", size=1 / 16),
@@ -129,7 +129,7 @@ def curve(study: Study, variant: Variant) -> dict[float, Values]:
     """
     epsilon, [usual] = study.params.epsilon, standard(variant)
     far = max(FAR, min(1.0, 8 * epsilon)) / epsilon
-    shares = [share for share in (0.25, 0.5, 1, 1.5, 2, 4) if share * epsilon < 1] + [far]
+    shares = [share for share in (0.25, 0.5, 1, 2, 4) if share * epsilon < 1] + [far]
     entries = []
     for share in shares:  # named as in the battery, which has some of them
         name = "radius 64/255" if share == far else f"eps {share:g}"
@@ -155,16 +155,20 @@ def surrogates(study: Study, model: str) -> dict[str, torch.nn.Module]:
 
 
 def audited(study: Study, variant: Variant) -> dict[str, dict]:
-    """The whole battery on a variant, by name of the attack.
+    """The whole battery on a variant, by name of the attack; that of its bare model as "base: ...".
 
     - study: the run; its `battery` is run.
     - variant: which.
     """
-    count = study.params.n_beyond
+    model, count = variant.row["model"], study.params.n_beyond
     target = _target(study, variant, count, "test")
-    others = surrogates(study, variant.row["model"])
-    entries = battery(target, study.params.battery == "full", others)
-    return running.run(target, entries, _keep(study, variant, count, "test"))
+    entries = battery(target, study.params.battery == "full", surrogates(study, model))
+    entries = [each for each in entries if not each.of_base]
+    found = running.run(target, entries, _keep(study, variant, count, "test"))
+    if variant.row["defense"] == "none":
+        return found
+    base = audited(study, bare(model))
+    return found | {f"base: {name}": base[name] for name in measure.named_within(base)}
 
 
 def checked(study: Study, variant: Variant, records: dict[str, dict]) -> list[Line]:

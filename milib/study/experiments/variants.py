@@ -11,7 +11,7 @@ from milib.study.experiments.common import draws_of
 from milib.study.experiments.matching import MATCHING_IMAGES, matched_row, reference_row
 from milib.study.study import Study
 
-FIXED = 20
+FIXED = 10
 """Partners of the control with one fixed set."""
 FEW = 10
 """Images of each class in a small sample pool."""
