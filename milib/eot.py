@@ -240,7 +240,9 @@ def _follow(
                     raise UserError(
                         "the classifier's logits have no gradient in x: is it detached?"
                     )
-                gradient = torch.autograd.grad(values.sum(), leaf)[0]
+                [gradient] = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+            if gradient is None:
+                raise UserError("the classifier's logits have no gradient in x: is it detached?")
             if gradient.isnan().any():
                 raise UserError("the gradient of the classifier is NaN: no step can follow it")
             return values.detach(), gradient

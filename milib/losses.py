@@ -10,7 +10,7 @@ from milib.errors import UserError
 from milib.shapes import EachDraw, Numbers, Predictions, Scores
 
 FLOOR = -1e4
-"""Of log F: the gradient of a class that a classifier rules out, at -inf, would be NaN."""
+"""log F of a class that a classifier rules out: at -inf its gradient would be NaN."""
 
 
 def mean(each: EachDraw) -> Predictions:
@@ -18,7 +18,8 @@ def mean(each: EachDraw) -> Predictions:
 
     - each: log F of every draw [B, K, L].
     """
-    return each.clamp(min=FLOOR).logsumexp(1) - math.log(each.shape[1])
+    finite = each.masked_fill(each == -torch.inf, FLOOR)
+    return finite.logsumexp(1) - math.log(each.shape[1])
 
 
 def at(values: Predictions, label: Numbers) -> Scores:

@@ -169,7 +169,7 @@ def _standards(standard: Setting, classes: int, full: bool, random: bool) -> lis
         entry("standard", standard, 4, 8, 10),
         entry("ce", changed(standard, loss="ce"), 4, **cut),
         entry("one step", changed(standard, steps=1, size=1.0, schedule="constant"), 10, **cut),
-        entry("2 steps", changed(standard, steps=2 * standard.steps), 8, **cut),
+        entry("twice the steps", changed(standard, steps=2 * standard.steps), 8, **cut),
         entry("restarts", changed(standard, restarts=3), 8, **cut),
         entry("halving", halving, 8, **cut),
     ]
@@ -177,7 +177,7 @@ def _standards(standard: Setting, classes: int, full: bool, random: bool) -> lis
         entries.insert(2, entry("dlr", changed(standard, loss="dlr"), 4, **cut))
     if random:
         more = changed(standard, samples=4 * standard.samples)
-        entries.append(entry("4 K", more, 5, **cut))
+        entries.append(entry("4 times K", more, 5, **cut))
     note = f"{targets.targets} targets, {targets.steps} steps"
     return [*entries, entry("targeted", targets, 13, on="left", note=note)]
 
@@ -208,7 +208,6 @@ def _auto_attack(random: bool, full: bool) -> Entry:
     steps, repeated = (100, 4) if full else (25, 2)
     draws = libraries.DRAWS * repeated if random else 1
     tries, kind = 2, f"rand, {draws} draws"  # APGD on two losses
-    most = FEW if not full else MORE if random else None
     if not random:  # APGD on one, and on 9 targets; then FAB on as many, and Square's queries
         tries = 1 + 9 + (9 + 50 // 3 if full else 0)
         kind = "standard" if full else "standard without FAB and Square"
@@ -217,7 +216,7 @@ def _auto_attack(random: bool, full: bool) -> Entry:
         libraries.auto_attack(random, steps, repeated, full),
         tries * steps * draws,
         on="left",
-        most=most,
+        most=None if full else FEW,
         settings={"random": random, "steps": steps, "repeats": repeated, "whole": full},
         note=f"{kind}, {steps} steps",
         lines=(6,),
@@ -282,7 +281,7 @@ def _radii(target: Target, standard: Setting, full: bool) -> list[Entry]:
     steps, most = (standard.steps, MORE) if full else (25, PART)
     setting = dataclasses.replace(standard, steps=steps)
     far = max(FAR, min(1.0, 8 * target.epsilon)) / target.epsilon
-    radii = {"eps 0.5": 0.5, "eps 2": min(2.0, 1 / target.epsilon), "radius 64/255": far}
+    radii = {"eps 0.5": 0.5, "eps 2": min(2.0, 1 / target.epsilon), "far": far}
     entries = []
     for name, share in radii.items():
         note = f"radius {share * target.epsilon:.3g}, {steps} steps, {most} images at most"

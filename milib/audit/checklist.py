@@ -11,8 +11,8 @@ from milib.audit.running import FROZEN
 from milib.checks import SLACK
 from milib.statistics import interval, mean_interval, percent
 
-COSTLY = ("2 steps", "restarts", "halving")
-RADII = ("clean", "eps 0.5", "standard", "eps 2", "radius 64/255")
+COSTLY = ("twice the steps", "restarts", "halving")
+RADII = ("clean", "eps 0.5", "standard", "eps 2", "far")
 WITHOUT_GRADIENT = ("Square", "HopSkipJump")
 TRAINED = 3
 """Training seeds that a result asks for."""
@@ -152,10 +152,10 @@ def _losses(records: dict[str, dict]) -> tuple[str, str]:
 def _draws(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
     if not facts.random:
         return NOT_APPLICABLE, "predictions do not differ between draws"
-    if "4 K" not in records:
+    if "4 times K" not in records:
         return NOT_MET, "it was not run"
-    less = paired.less(paired.by_index(records["standard"]), paired.by_index(records["4 K"]))
-    return _verdict(not paired.stronger(less)), f"4 K takes {paired.points(less)} more"
+    less = paired.less(paired.by_index(records["standard"]), paired.by_index(records["4 times K"]))
+    return _verdict(not paired.stronger(less)), f"4 times K takes {paired.points(less)} more"
 
 
 def _auto_attack(records: dict[str, dict]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from milib import files
-from milib.audit.measure import CHECKS, SETS, Target, accuracy
+from milib.audit.measure import CHECKS, SETS, Target, accuracy, wrong
 from milib.audit.running import Entry
 from milib.averaging import Defense
 from milib.data import SamplePool
@@ -120,7 +120,7 @@ class Kept:
         if seconds is not None:
             self.spent += _cost(entry, images, self.target)
             self.seconds += seconds
-        standing = sum(margin <= 0 for margin in record["margin"])
+        standing = len(record["index"]) - len(wrong(record))
         if name == "clean":
             self.left["all"] = standing
         if entry.on == "all" and entry.most is None and entry.epsilon is None:

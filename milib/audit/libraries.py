@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from milib import inference
 from milib.audit.measure import Target
 from milib.averaging import Defense
+from milib.eot import FIRST_WINDOW, LEAST_WINDOW, SHORTER
 from milib.errors import UserError
 from milib.rng import Draws
 from milib.sampling import TOGETHER, module_logits
@@ -159,8 +160,11 @@ def auto_attack(
             )
             attack.attacks_to_run = attacks
             attack.apgd.n_restarts = attack.fab.n_restarts = 1
-            attack.apgd.n_iter = attack.apgd.n_iter_orig = steps
-            attack.apgd_targeted.n_iter = attack.apgd_targeted.n_iter_orig = steps
+            for apgd in (attack.apgd, attack.apgd_targeted):
+                apgd.n_iter = apgd.n_iter_orig = steps
+                apgd.n_iter_2 = max(1, round(FIRST_WINDOW * steps))
+                apgd.size_decr = max(1, round(SHORTER * steps))
+                apgd.n_iter_min = max(1, round(LEAST_WINDOW * steps))
             attack.fab.n_iter, attack.square.n_queries = steps, 50 * steps
             attack.apgd.eot_iter = repeats if random else 1
             attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(

@@ -16,6 +16,8 @@ SETS = 10
 """Sets of draws that score. Carlini et al. ask that no attack has seen them."""
 CHECKS = 3
 """Further sets, by which the worst example of an image is chosen."""
+MOST = 1e6
+"""A margin at most: JSON has no infinity."""
 Make = Callable[["Target", Draws], Tensor]
 """Examples [B, C, H, W] of a target's images, made with given draws."""
 
@@ -56,10 +58,11 @@ def scored(target: Target, examples: Tensor) -> dict:
     - target: the classifier, labels and indices.
     - examples: [B, C, H, W].
 
-    Returns "predictions", a list [B] for each of SETS; "margin" [B], the mean over CHECKS of log F
-    at the best other class minus that at the label; and "distance", the largest one in a pixel.
+    Returns "predictions", a list [B] for each of SETS; "missed" [B], in how many of CHECKS an image
+    is wrong; "margin" [B], the mean over CHECKS of log F at the best other class minus that at the
+    label; and "distance", the largest one in a pixel.
     """
-    predictions, margins = [], []
+    predictions, margins, missed = [], [], torch.zeros_like(target.label)
     for number in range(SETS):
         draws = Draws(target.seed, "audit", "score", number)
         found = log_mean(target.classifier, examples, target.index, draws)
@@ -67,14 +70,15 @@ def scored(target: Target, examples: Tensor) -> dict:
     for number in range(CHECKS):
         draws = Draws(target.seed, "audit", "choose", number)
         found = log_mean(target.classifier, examples, target.index, draws)
-        margins.append(losses.margin(found, target.label).double())
-    margin = torch.stack(margins).mean(0).clamp(-100, 100)
+        margins.append(losses.margin(found, target.label).double().clamp(-MOST, MOST))
+        missed += found.argmax(1) != target.label
     moved = (examples - target.x).abs().amax().item() if len(examples) else 0.0
     inside = bool((examples >= 0).all() and (examples <= 1).all())
     labels = {"index": target.index.tolist(), "labels": target.label.tolist()}
     return labels | {
         "predictions": predictions,
-        "margin": margin.cpu().numpy().round(4).tolist(),
+        "missed": missed.tolist(),
+        "margin": torch.stack(margins).mean(0).tolist(),
         "distance": moved,
         "inside": inside,
     }
@@ -90,17 +94,16 @@ def worst(records: list[dict]) -> Values:
 
     - records: of `scored`; the first one has every image, others may have fewer.
 
-    Of each image the example with the greatest "margin" counts. That was chosen by other draws than
-    those that score it.
+    Of each image the example counts that is "missed" most often, and among those the one of the
+    greatest "margin": it is chosen by other draws than those that score it.
     """
-    found: dict[int, tuple[float, float]] = {}
+    found: dict[int, tuple[int, float, float]] = {}
     for record in records:
-        for index, margin, right in zip(
-            record["index"], record["margin"], accuracy(record), strict=True
-        ):
-            if index not in found or margin > found[index][0]:
-                found[index] = (margin, float(right))
-    return np.array([found[index][1] for index in records[0]["index"]])
+        each = (record["missed"], record["margin"], accuracy(record).tolist())
+        for index, missed, margin, right in zip(record["index"], *each, strict=True):
+            if index not in found or (missed, margin) > found[index][:2]:
+                found[index] = (missed, margin, right)
+    return np.array([found[index][2] for index in records[0]["index"]])
 
 
 def within(records: dict[str, dict]) -> list[dict]:
@@ -133,11 +136,9 @@ def broken(records: dict[str, dict], attack: str) -> int:
 
 
 def wrong(record: dict) -> set[int]:
-    """The index of each image that an attack broke, by the draws that choose.
+    """The index of each image that an attack broke: it is wrong for most of the sets that choose.
 
     - record: of `scored`.
-
-    A margin of 0 is a tie, or was rounded to it: there, the draws that score decide.
     """
-    each = zip(record["index"], record["margin"], accuracy(record), strict=True)
-    return {index for index, margin, right in each if margin > 0 or (margin == 0 and right < 0.5)}
+    each = zip(record["index"], record["missed"], strict=True)
+    return {index for index, missed in each if 2 * missed > CHECKS}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from milib import attacks, files
 from milib.audit import libraries
-from milib.audit.measure import SETS, Make, Target, scored
+from milib.audit.measure import SETS, Make, Target, accuracy, scored, wrong
 from milib.averaging import Defense
 from milib.rng import Draws
 from milib.sampling import log_mean
@@ -32,7 +32,8 @@ class Entry:
     - passes: of an image, forward and backward of one draw; a forward pass counts a third.
     - epsilon: radius as a share of the target's; by default that radius. With another one it has
       no part in the worst case.
-    - on: "all" images that are right without an attack, or those "left" by all entries before.
+    - on: "all" images that some set of draws finds right without an attack, or those "left" by all
+      entries before: what they broke is not tried again.
     - most: images at most; by default all of `on`.
     - settings: what the examples depend on besides.
     - note: what was cut, or what is special; by default nothing.
@@ -130,8 +131,9 @@ def run(target: Target, entries: list[Entry], keep: Keep) -> dict[str, dict]:
     - keep: stores a record.
 
     A record has "passes" of an image, "counts" (in the classifier's worst case or not), "on" and
-    "note" and, where an attack saw a part of the images, their places "rows". Images that are wrong
-    without an attack are not attacked: they stay clean. "frozen" gives a second record, FROZEN.
+    "note", its radius "epsilon" and, where an attack saw a part of the images, their places "rows".
+    Images that are wrong without an attack, for every set of draws that scores, are not attacked:
+    they stay clean. "frozen" gives a second record, FROZEN.
     """
     records: dict[str, dict] = {}
     base = target.base
@@ -154,6 +156,7 @@ def run(target: Target, entries: list[Entry], keep: Keep) -> dict[str, dict]:
         found = {key: value for key, value in kept.items() if key != "fresh"}
         counted = counts(entry) and not entry.of_base
         about = {"passes": entry.passes, "counts": counted, "on": entry.on, "note": entry.note}
+        about["epsilon"] = radius
         records[entry.name] = _completed(found, rows, clean, entry) | about
         if fresh is not None:
             about |= {"passes": 0, "counts": True, "note": "the examples of the line before"}
@@ -174,10 +177,12 @@ def _rows(entry: Entry, clean: dict | None, before: list[dict]) -> list[int] | N
     if clean is None:
         return None
     place = {index: row for row, index in enumerate(clean["index"])}
-    found = set(range(len(place)))
-    for record in before if entry.on == "left" else [clean]:
-        pairs = zip(record["index"], record["margin"], strict=True)
-        found -= {place[index] for index, margin in pairs if margin > 0}
+    if entry.on == "left":
+        lost = set().union(*(wrong(record) for record in before))
+    else:  # what most draws miss and one saves is attacked too
+        right = zip(clean["index"], accuracy(clean), strict=True)
+        lost = {index for index, share in right if share == 0}
+    found = {row for index, row in place.items() if index not in lost}
     if entry.most is not None and entry.on == "all":
         found &= set(range(entry.most))
     return sorted(found)[: entry.most]
@@ -206,6 +211,7 @@ def _empty() -> dict:
         "index": [],
         "labels": [],
         "predictions": none,
+        "missed": [],
         "margin": [],
         "distance": 0.0,
         "inside": True,
@@ -220,10 +226,11 @@ def _completed(part: dict, rows: list[int] | None, clean: dict | None, entry: En
     if entry.on == "left":
         return part | {"rows": rows}
     wanted = total if entry.most is None else min(entry.most, total)
-    merged = {key: list(clean[key][:wanted]) for key in ("index", "labels", "margin")}
+    merged = {key: list(clean[key][:wanted]) for key in ("index", "labels", "missed", "margin")}
     merged["predictions"] = [list(each[:wanted]) for each in clean["predictions"]]
     for place, row in enumerate(rows):
-        merged["margin"][row] = part["margin"][place]
+        for key in ("missed", "margin"):
+            merged[key][row] = part[key][place]
         for number in range(SETS):
             merged["predictions"][number][row] = part["predictions"][number][place]
     whole = part | merged

@@ -181,7 +181,7 @@ def test_a_detector_that_never_says_anything_gains_nothing():
     ("flawed", "count", "number", "words"),
     [
         (lambda: noisy().frozen(Draws("fixed")), 4, 16, "all sets give the same"),
-        (Slow, 10, 8, "2 steps takes"),
+        (Slow, 10, 8, "twice the steps takes"),
         (Seeded, 4, 16, "sets torch's global seed"),
         (Peeking, 4, 1, "answers otherwise"),
     ],
@@ -214,12 +214,55 @@ def test_what_is_wrong_without_an_attack_is_not_attacked():
     assert measure.accuracy(records["standard"])[3] == 0
 
 
+class Wavering(Linear):
+    """Wrong in most draws, even without an attack, and right in the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found if torch.rand(()) < 0.3 else -found
+
+
+def test_an_image_that_few_draws_find_right_is_attacked():
+    """Else such images would be right under every attack as often as without one."""
+    target = measure.Target(Wavering(), X, Y, torch.arange(COUNT), EPSILON)
+    entries = battery.battery(target, False)[:3]
+    records = battery.run(target, entries, lambda name, identity, compute: compute())
+    clean, attacked = records["clean"], records["standard"]
+    assert len(measure.wrong(clean)) > 0
+    unlike = np.array(attacked["margin"]) != np.array(clean["margin"])
+    assert unlike[measure.accuracy(clean) > 0].all()
+
+
+class Faint(Linear):
+    """Logits that hardly differ."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e-6 * super().forward(x)
+
+
+class Loud(Linear):
+    """Logits that differ by far."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 4e4 * super().forward(x)
+
+
+@pytest.mark.parametrize("defense", [Faint(), Loud()], ids=["faint", "loud"])
+def test_the_size_of_the_logits_hides_nothing(defense):
+    target = measure.Target(defense, X, Y, torch.arange(COUNT), EPSILON)
+    plain = measure.Target(Linear(), X, Y, torch.arange(COUNT), EPSILON)
+    left = []
+    for each in (target, plain):
+        entries = battery.battery(each, False)[:3]
+        records = battery.run(each, entries, lambda name, identity, compute: compute())
+        left.append(measure.worst(measure.within(records)).mean())
+        assert left[-1] <= measure.accuracy(records["standard"]).mean()
+    assert abs(left[0] - left[1]) <= 1 / COUNT, "one image at most, by rounding"
+
+
 def test_side_attacks_meet_what_is_left(sound):
     standard, square = sound.records["standard"], sound.records["Square"]
-    left = [
-        n for n, margin in zip(standard["index"], standard["margin"], strict=True) if margin <= 0
-    ]
-    assert set(square["index"]) <= set(left)
+    assert not set(square["index"]) & measure.wrong(standard)
     assert square["rows"] == square["index"]
     assert not sound.records["eps 2"]["counts"]
     assert not sound.records["frozen"]["counts"]
@@ -238,7 +281,7 @@ def test_without_randomness_one_draw_a_step_is_taken():
     entries = {entry.name: entry for entry in battery.battery(target, True)}
     assert entries["standard"].settings["samples"] == 1
     assert "frozen" not in entries
-    assert "4 K" not in entries
+    assert "4 times K" not in entries
     assert "standard" in entries["AutoAttack"].note
     assert entries["targeted"].settings["targets"] == CLASSES - 1
 
@@ -246,7 +289,7 @@ def test_without_randomness_one_draw_a_step_is_taken():
 def test_the_full_battery_of_a_random_defense():
     target = measure.Target(noisy(), X, Y, torch.arange(COUNT), EPSILON, Linear())
     entries = {entry.name: entry for entry in battery.battery(target, True, {"twin": Linear()})}
-    for name in ("4 K", "frozen", "transfer from twin", "base: AutoAttack"):
+    for name in ("4 times K", "frozen", "transfer from twin", "base: AutoAttack"):
         assert name in entries
     assert entries["noise"].settings["noises"] == 10_000
     assert "rand" in entries["AutoAttack"].note

@@ -237,7 +237,7 @@ def test_a_variant_is_attacked_as_the_attack_says(tiny):
         assert record["index"] == points.index.tolist() and record["labels"] == points.y.tolist()
         assert len(record["predictions"]) == measure.SETS
     epsilon, draws = run.params.epsilon, Draws(run.params.seed, "audit", "attack", "standard")
-    right = torch.tensor(records["clean"]["margin"]) <= 0  # others are not attacked
+    right = torch.tensor(measure.accuracy(records["clean"])) > 0  # others are not attacked
     assert right.any()
     chosen = {"epsilon": epsilon, "draws": draws, "index": points.index[right], "setting": FAST}
     x = points.x.clone()
@@ -361,7 +361,8 @@ def record(right: list[bool], margin: list[float]) -> dict:
     """A record whose draw sets agree: an image is right or not."""
     predictions = [[0 if each else 1 for each in right]] * measure.SETS
     known = {"index": list(range(len(right))), "labels": [0] * len(right), "counts": True}
-    return known | {"predictions": predictions, "margin": margin}
+    missed = [3 * (not each) for each in right]
+    return known | {"predictions": predictions, "missed": missed, "margin": margin}
 
 
 def test_claims_read_the_first_row_under_the_standard_and_audits_under_the_worst_case():

@@ -131,8 +131,8 @@ def curve(study: Study, variant: Variant) -> dict[float, Values]:
     far = max(FAR, min(1.0, 8 * epsilon)) / epsilon
     shares = [share for share in (0.25, 0.5, 1, 2, 4) if share * epsilon < 1] + [far]
     entries = []
-    for share in shares:  # named as in the battery, which has some of them
-        name = "radius 64/255" if share == far else f"eps {share:g}"
+    for share in shares:
+        name = "far" if share == far else f"eps {share:g}"
         entries.append(usual if share == 1 else replace(usual, name=name, epsilon=share))
     found = attacked(study, variant, entries)
     clean = found["clean"]
@@ -186,7 +186,7 @@ def checked(study: Study, variant: Variant, records: dict[str, dict]) -> list[Li
 
 
 def by_number(study: Study, model: str) -> dict[int, dict]:
-    """MI-OL's accuracy with other N, on the examples of one attack: records of `measure.scored`.
+    """MI-OL's accuracy with other N, on the examples of "standard": records of `measure.scored`.
 
     - study: the run.
     - model: its name.
@@ -195,7 +195,7 @@ def by_number(study: Study, model: str) -> dict[int, dict]:
 
     def compute() -> dict:
         target = _target(study, variant, run.n_beyond, "test")
-        draws = Draws(run.seed, "by number")
+        draws = Draws(run.seed, "audit", "attack", "standard")  # as the battery has it
         options = {"epsilon": run.epsilon, "draws": draws, "index": target.index}
         examples = eot.attack(target.classifier, target.x, target.label, **options)
         found = {}
