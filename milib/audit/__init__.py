@@ -62,6 +62,7 @@ def audit(
 
     draws = Draws(seed, "audit", "check")
     x, y, index = eot.checked(defense, x, y, index, draws)
+    x = x.float()
     epsilon = checks.radius("epsilon", epsilon)
     if not len(x) or epsilon == 0:
         raise UserError(f"{len(x)} images, epsilon {epsilon:g}: one image at least, and above 0")
@@ -74,10 +75,10 @@ def audit(
     others = surrogates or {}
     checks.instance("surrogates", others, Mapping)
     where = _folder(folder)
-    for name, model in {"base": base, **others}.items():
+    for name, model in {"defense": defense, "base": base, **others}.items():
         if model is not None:
             checks.instance(name, model, nn.Module)
-            eot.checked(model, x, y, index, draws)
+            _differentiable(name, model, x[:1], y[:1], epsilon)
     for name in ("pyautoattack", "foolbox"):
         library(name)
     target = Target(defense, x, y, index, epsilon, base, seed)
@@ -85,6 +86,18 @@ def audit(
     facts = observed(target, seeds)
     records = battery.run(target, entries, Kept(target, entries, where))
     return Audit(type(defense).__name__, records, facts, checklist(records, facts))
+
+
+def _differentiable(name: str, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> None:
+    """One step of an attack, before hours of them. Raises UserError."""
+    setting = eot.Setting(samples=1, steps=1)
+    try:
+        eot.attack(model, x, y, epsilon=epsilon, draws=Draws("try"), setting=setting)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:  # of torch, in the model's own code
+        why = " ".join(str(error).split())
+        raise UserError(f"{name} fails where its gradient is asked: {why}") from None
 
 
 def _folder(given: object) -> Path | None:

@@ -39,7 +39,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--epsilon", default="8/255", help="on pixels in [0, 1]; by default 8/255")
     parser.add_argument("--count", type=int, default=50, help="images from the first; default 50")
     parser.add_argument("--seeds", type=int, default=1, help="training seeds evaluated; default 1")
-    parser.add_argument("--full", action="store_true", help="all steps and images")
+    parser.add_argument("--full", action="store_true", help="more steps and images")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where all numbers are written")
     parser.add_argument("--html", type=Path, metavar="FILE", help="where the tables are written")
     parser.add_argument("--folder", type=Path, help="keeps records: an interrupted audit goes on")
@@ -120,12 +120,12 @@ def main(words: list[str]) -> None:
         seeds=given.seeds,
         folder=given.folder,
     )
+    print(found)
     if given.json is not None:
         files.write_atomic(given.json, found.json().encode())
     if given.html is not None:
         page = f"<!doctype html><meta charset='utf-8'><title>Audit</title>{found._repr_html_()}"
         files.write_atomic(given.html, page.encode())
-    print(found)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What is known of a defense beside what attacks leave of it: does its randomness keep its word?"""
 
 import dataclasses
+import random
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from milib.audit.libraries import generator_state, queried, takes_numbers
 from milib.audit.measure import Target
 from milib.audit.running import randomized, repeats
 from milib.averaging import Defense, Undefended
-from milib.defenses import MixupInference
+from milib.defenses import MICombined, MixupInference
 from milib.rng import Draws
 from milib.sampling import module_logits
 
@@ -29,9 +31,9 @@ class Facts:
     - claims: whether the defense is said to be random, or draws.
     - random: whether its predictions differ from draw to draw.
     - repeats: whether the same draws give the same prediction again.
-    - seeds_itself: whether a query sets torch's global generator.
+    - seeds_itself: whether a query sets a global generator, of torch, numpy or Python.
     - sees_gradients: whether it predicts otherwise where a gradient is asked, or stops to draw.
-    - passes: forward passes of a prediction.
+    - passes: forward passes of a prediction, at most.
     - seeds: nets trained from different seeds that were evaluated.
     """
 
@@ -87,9 +89,11 @@ def _read(defense: nn.Module, ratio: str) -> str:
 
 
 def _passes(defense: nn.Module) -> int:
-    """Forward passes of one prediction: draws, and the bare prediction where it is asked."""
+    """Forward passes of one prediction at most: draws, and the bare one where it is asked."""
     if not isinstance(defense, Defense) or isinstance(defense, Undefended):
         return 1
+    if isinstance(defense, MICombined):  # where the detector asks for MI-OL
+        return _passes(defense.pl) + _passes(defense.ol) - 1
     draws = defense.draws + defense.needs_prediction
     return draws * _passes(defense.classifier)
 
@@ -103,16 +107,29 @@ def _logits(target: Target, defense: nn.Module, number: int) -> Tensor:
 
 
 def _seeds_itself(defense: nn.Module, x: Tensor) -> bool:
-    """Whether the generator is in one state after queries that began in two: they set it."""
+    """Whether a generator is in one state after queries that began in two: they set it."""
     devices = [x.device] if x.device.type == "cuda" else []
+    before = random.getstate(), np.random.get_state()
     after = []
     for asked in (False, True):
         for state in (1, 2):
             with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(asked):
                 torch.manual_seed(state)
+                np.random.seed(state)
+                random.seed(state)
                 queried(defense, x.clone().requires_grad_(asked))
-                after.append(generator_state(x.device))
-    return torch.equal(after[0], after[1]) or torch.equal(after[2], after[3])
+                after.append(_states(x.device))
+    random.setstate(before[0])
+    np.random.set_state(before[1])
+    pairs = zip(after[0] + after[2], after[1] + after[3], strict=True)
+    return any(first == second for first, second in pairs)
+
+
+def _states(device: torch.device) -> list[str]:
+    """The states of the global generators, each as text."""
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    states = (generator_state(device).tolist(), random.getstate(), of_numpy["key"].tolist())
+    return [str(state) for state in states]
 
 
 def _sees_gradients(target: Target) -> bool:

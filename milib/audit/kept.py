@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from milib import files
@@ -41,21 +42,30 @@ def fingerprint(target: Target) -> str:
             for key, value in vars(part).items():
                 if isinstance(value, SamplePool):
                     tensors[f"{where} {key}"] = value.data.images
+                    tensors[f"{where} {key} labels"] = value.data.labels
                 elif isinstance(value, Tensor):
                     tensors[f"{where} {key}"] = value
     about = [VERSION, target.epsilon, settings, files.tensors_digest(tensors)]
     return files.digest(about)
 
 
+OF_MODULE = frozenset(vars(nn.Module()))
+"""What torch itself keeps in every module."""
+PASSING = frozenset(("known", "round", "chunk"))
+"""What a call changes in a Defense, and what decides no number."""
+
+
 def _plain(module: nn.Module) -> dict[str, Any]:
-    """A module's settings: numbers, words and tuples of them; not what a call changes."""
-    passing = ("training", "known", "round", "queries", "chunk")
+    """A module's settings: numbers, words, arrays and collections of them."""
+    left_out = OF_MODULE | (PASSING if isinstance(module, Defense) else set())
     found = {}
     for key, value in vars(module).items():
-        if key in passing or key.startswith("_"):
+        if key in left_out:
             continue
-        if isinstance(value, bool | int | float | str | tuple):
-            found[key] = value
+        if isinstance(value, np.ndarray):
+            found[key] = value.tolist()
+        elif isinstance(value, bool | int | float | str | tuple | list | dict):
+            found[key] = repr(value)
     fixed = module.fixed if isinstance(module, Defense) else None
     return found | ({} if fixed is None else {"fixed": fixed.key})
 
@@ -88,6 +98,8 @@ class Kept:
             raise UserError(f"{path} is damaged: {files.AGAIN}") from None
         if not isinstance(found, dict) or found.get("what") != WHAT:
             raise UserError(f"{path} is no record of an audit: give a folder of its own")
+        if not {"defense", "identity", "record"} <= set(found):
+            raise UserError(f"{path} is damaged: {files.AGAIN}")
         if found["defense"] != self.of:
             raise UserError(
                 f"{self.folder} has records of another defense, other images or another epsilon: "

@@ -168,7 +168,7 @@ def test_masked_gradients_fail_where_other_attacks_beat_them():
 def test_a_detector_that_always_says_no_fails_at_eps_0():
     lines = audited(Rejecting(), 4)
     assert lines[9].verdict == "not met"
-    assert "clean 0.0" in lines[9].evidence
+    assert "eps 0: 0.0" in lines[9].evidence
 
 
 def test_a_detector_that_never_says_anything_gains_nothing():
@@ -181,9 +181,9 @@ def test_a_detector_that_never_says_anything_gains_nothing():
     ("flawed", "count", "number", "words"),
     [
         (lambda: noisy().frozen(Draws("fixed")), 4, 16, "all sets give the same"),
-        (Slow, 10, 8, "twice the steps takes"),
-        (Seeded, 4, 16, "sets torch's global seed"),
-        (Peeking, 4, 1, "answers otherwise"),
+        (Slow, 10, 8, "twice the steps:"),
+        (Seeded, 4, 16, "sets a global seed"),
+        (Peeking, 4, 1, "predicts differently"),
     ],
     ids=["fixed randomness", "noisy gradient", "global seed", "looks for attackers"],
 )
@@ -212,6 +212,20 @@ def test_what_is_wrong_without_an_attack_is_not_attacked():
     assert 3 not in attacked["standard"]
     assert records["standard"]["index"] == list(range(COUNT))
     assert measure.accuracy(records["standard"])[3] == 0
+
+
+class NumpySeeded(Linear):
+    """Says that it draws, and sets numpy's global seed before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        np.random.seed(0)
+        return super().forward(x + 0.05 * torch.from_numpy(np.random.randn(*x.shape)).float())
+
+
+def test_numpys_global_seed_is_seen():
+    target = measure.Target(NumpySeeded(), X, Y, torch.arange(COUNT), EPSILON)
+    assert facts.observed(target, 3).seeds_itself
+    assert not facts.observed(dataclasses.replace(target, classifier=noisy()), 3).seeds_itself
 
 
 class Wavering(Linear):
