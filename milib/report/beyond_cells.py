@@ -30,7 +30,7 @@ def gains(run: RunFolder) -> list[list[str]]:
 
 
 def under_standard(run: RunFolder, table: str) -> list[list[str]]:
-    """Rows under 08's standard, as cells: row, parameters, clean, standard, MI-OL minus it.
+    """Rows under 08's standard, as cells: row, parameters, clean, standard, MI-OL minus this.
 
     - run: the run's folder.
     - table: "beyond_rows" or "beyond_controls".
@@ -41,7 +41,7 @@ def under_standard(run: RunFolder, table: str) -> list[list[str]]:
             row["parameters"],
             measured(row, "clean"),
             measured(row, "standard"),
-            signed(row, "MI-OL minus it, points") or "–",
+            signed(row, "MI-OL minus this, points") or "–",
         ]
         for row in run.table(table)
     ]

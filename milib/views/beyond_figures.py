@@ -13,11 +13,14 @@ GIVEN = {"steps": "steps", "samples": "K, draws in each step", "restarts": "rest
 """What is varied, and the label of its axis."""
 
 
-def convergence(tuned: dict[str, dict], curves: dict[str, dict[float, Values]]) -> Figure:
+def convergence(
+    tuned: dict[str, dict], curves: dict[str, dict[float, Values]], epsilon: float
+) -> Figure:
     """Accuracy against steps, draws in each step, restarts, and epsilon; bands: 95 % intervals.
 
     - tuned: of `experiments.beyond.tuned`.
     - curves: name of a variant -> radius on pixels in [0, 1] -> per-image accuracy [n].
+    - epsilon: the run's, on pixels in [0, 1]: a line.
     """
     figure, axes = panels(1, len(GIVEN) + 1, 2.6, 2.6)
     for axis, (what, label) in zip(axes[0], GIVEN.items(), strict=False):
@@ -33,6 +36,7 @@ def convergence(tuned: dict[str, dict], curves: dict[str, dict[float, Values]]) 
     for number, (name, values) in enumerate(curves.items()):
         colour = COLOURS["none"] if number == 0 else COLOURS["mi_ol"]
         _curve(last, {255 * radius: each for radius, each in values.items()}, colour, name)
+    last.axvline(255 * epsilon, color="gray", lw=0.8, ls=":")
     last.set(xlabel="epsilon, in 255ths", ylim=(0, 100))
     last.legend(**OUTSIDE)
     axes[0][0].set_ylabel("accuracy, %")

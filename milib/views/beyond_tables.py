@@ -10,6 +10,7 @@ import pandas as pd
 from milib import eot, statistics
 from milib.audit import measure
 from milib.audit.checklist import Line
+from milib.audit.paired import POINT
 from milib.shapes import Values
 from milib.study.experiments import beyond
 from milib.study.experiments.variants import Variant, mi_ol
@@ -25,11 +26,12 @@ MAIN = {
     "worst case": "worst case",
 }
 """The attacks of the first table, and their heads."""
+ATTACKED = {"standard": "on the bare model", "evading": "on bare model and MI-PL"}
+"""The attacks of `experiments.beyond.evaded`, and their names."""
 UNKNOWN = (np.nan, np.nan, np.nan)
 """The interval of what was not measured."""
 BLACK_BOX = ("transfer", "noise", "Square", "HopSkipJump", "DeepFool", "AutoAttack")
-"""What the names of the attacks begin with that do without the defense's gradient, or are a
-library's."""
+"""What the names begin with of black-box attacks and of those of libraries."""
 
 
 def name_of(variant: Variant) -> str:
@@ -110,6 +112,46 @@ def gains(audits: dict[str, dict[str, dict]], pairs: dict[str, tuple[str, str]])
     return table_of(lines, "comparison")
 
 
+def battery(records: dict[str, dict]) -> pd.DataFrame:
+    """What each attack of the battery leaves of the images that it met, and what it broke first.
+
+    - records: of one variant, by attack.
+
+    "broken first": images that it broke and no attack above it did. Attacks at other radii, and on
+    frozen draws, have no part in the worst case and no such count.
+    """
+    lines = []
+    for attack, record in records.items():
+        if attack.startswith("base: "):
+            continue
+        line: dict = {"attack": attack, "passes": record["passes"], "images": len(record["index"])}
+        interval = UNKNOWN
+        if record["index"]:
+            interval = statistics.interval(measure.accuracy(record))
+        line |= with_interval("accuracy on them", interval)
+        line["broken first"] = str(measure.broken(records, attack)) if record["counts"] else "-"
+        lines.append(line | {"note": record["note"]})
+    return table_of(lines, "attack")
+
+
+def stronger(records: dict[str, dict]) -> list[str]:
+    """Settings of the sweep that cost more than the standard and leave less, measurably.
+
+    - records: of `experiments.beyond.tuned`.
+
+    Measurably: a point less at least, and the 95 % interval excludes 0.
+    """
+    found, chosen = [], measure.worst([records["clean"], records["standard"]])
+    for what, settings in beyond.sweep().items():
+        for name, setting in settings.items():
+            record = records[beyond.entry_name(what, name)]
+            values = measure.worst([records["clean"], record])
+            mean, low, _ = statistics.mean_interval(chosen - values)
+            if setting.passes > eot.STANDARD.passes and mean >= POINT and low > 0:
+                found.append(f"{what} {name}")
+    return found
+
+
 def sweep(records: dict[str, dict]) -> pd.DataFrame:
     """The sweep behind the standard: accuracy, what it differs from the standard, and its cost.
 
@@ -122,13 +164,13 @@ def sweep(records: dict[str, dict]) -> pd.DataFrame:
         for name, setting in settings.items():
             record = records[beyond.entry_name(what, name)]
             values = measure.worst([records["clean"], record])
-            line: dict = {"quantity": what, "parameters": name, "passes": setting.passes}
+            line: dict = {"varied": what, "parameters": name, "passes": setting.passes}
             line |= with_interval("accuracy", statistics.interval(values))
             if setting != eot.STANDARD:
                 beaten = statistics.mean_interval(chosen - values)
-                line |= with_interval("standard minus it, points", beaten)
+                line |= with_interval("standard minus this, points", beaten)
             lines.append(line)
-    return table_of(lines, "quantity", "parameters")
+    return table_of(lines, "varied", "parameters")
 
 
 def rows(study: Study, variants: list[Variant], records: list[dict[str, dict]]) -> pd.DataFrame:
@@ -146,7 +188,7 @@ def rows(study: Study, variants: list[Variant], records: list[dict[str, dict]]) 
         its = named.get(str(mi_ol(study, variant.row["model"])))
         if its is not None and its is not found:
             more = under(its, "standard") - under(found, "standard")
-            line |= with_interval("MI-OL minus it, points", statistics.mean_interval(more))
+            line |= with_interval("MI-OL minus this, points", statistics.mean_interval(more))
         lines.append(line)
     return table_of(lines, "row", "parameters")
 
@@ -171,28 +213,29 @@ def evading(records: dict[str, dict]) -> pd.DataFrame:
 
     - records: model -> a record of `experiments.beyond.evaded`.
 
-    AUC and percent found at 5 % false positives are over all images. "fooled and missed": the share
-    of images whose bare prediction is wrong and that the detector lets pass at that threshold.
+    AUC, and the percentage found at 5 % false positives, are over all images. "wrong and passed":
+    the share of all images whose bare prediction is wrong and that the detector lets pass at that
+    threshold.
     """
     lines = []
     for model, record in records.items():
         labels = np.array(record["labels"])
         clean = np.array(record["attacks"]["clean"]["scores"])
         threshold = np.quantile(clean, 0.95)
-        for attack, title in (("standard", "bare model attacked"), ("evading", "detector evaded")):
+        for attack, title in ATTACKED.items():
             scores = np.array(record["attacks"][attack]["scores"])
             wrong = np.array(record["attacks"][attack]["predictions"]) != labels
             missed = (wrong & (scores <= threshold)).astype(float)
-            line: dict = {"model": NAMES[model], "column": title}
+            line: dict = {"model": NAMES[model], "attack": title}
             line["AUC"] = rounded(statistics.auc(clean, scores), 3)
-            line["at 5 % FPR"] = rounded(100 * statistics.detected_at(clean, scores))
-            line |= with_interval("fooled and missed", statistics.interval(missed))
+            line["found at 5 % FPR, %"] = rounded(100 * statistics.detected_at(clean, scores))
+            line |= with_interval("wrong and passed", statistics.interval(missed))
             if record["combined"]:
                 combined = [record["combined"][name] for name in ("clean", attack)]
                 accuracy = statistics.interval(measure.worst(combined))
                 line |= with_interval("MI-Combined, accuracy", accuracy)
             lines.append(line)
-    return table_of(lines, "model", "column")
+    return table_of(lines, "model", "attack")
 
 
 def aucs(record: dict) -> dict[str, float]:
@@ -208,12 +251,12 @@ def aucs(record: dict) -> dict[str, float]:
 
 
 def black_box(variants: dict[str, Variant], audits: dict[str, dict[str, dict]]) -> pd.DataFrame:
-    """Attacks without the defense's gradient, and a library's: on how many images, what they broke.
+    """Black-box attacks and those of libraries: on how many images, and what they broke.
 
     - variants, audits: see this module's head.
 
-    "also broken": images that they break and no attack before them did; they are given those alone
-    where they are slow.
+    "broken first": images that they broke and no attack before them did. Slow ones are given some
+    of those alone.
     """
     lines = []
     for key, records in audits.items():
@@ -223,15 +266,15 @@ def black_box(variants: dict[str, Variant], audits: dict[str, dict[str, dict]]) 
             record = records[attack]
             line: dict = {
                 "row": name_of(variants[key]),
-                "column": attack,
+                "attack": attack,
                 "images": len(record["index"]),
             }
             if record["index"]:
                 values = measure.accuracy(record)
                 line |= with_interval("accuracy on them", statistics.interval(values))
-            line["also broken"] = measure.broken(records, attack)
+            line["broken first"] = measure.broken(records, attack)
             lines.append(line)
-    return table_of(lines, "row", "column")
+    return table_of(lines, "row", "attack")
 
 
 def checklist(lines: list[Line]) -> pd.DataFrame:
@@ -242,8 +285,8 @@ def checklist(lines: list[Line]) -> pd.DataFrame:
     found = []
     for line in lines:
         words = {"verdict": line.verdict, "evidence": line.evidence}
-        found.append({"quantity": f"{line.number}. {line.what}"} | words)
-    return table_of(found, "quantity")
+        found.append({"item": f"{line.number}. {line.what}"} | words)
+    return table_of(found, "item")
 
 
 def answer(audits: dict[str, dict[str, dict]], judged: list[dict]) -> str:
@@ -268,7 +311,8 @@ def answer(audits: dict[str, dict[str, dict]], judged: list[dict]) -> str:
         verdicts[f"mi_ol_keeps_more_than_{n}"] for n in ("shrinkage", "baselines")
     )
     told.append(
-        f"That MI-OL keeps more than shrinkage alone: {shrinkage}; more than each baseline that is "
-        f"attacked as one who knows it can: {baselines}."
+        f"On {NAMES['interpolated_at']}, that MI-OL keeps more than shrinkage alone (the mean image) "
+        f"under the worst case: {shrinkage}; more than each baseline under the standard: "
+        f"{baselines}."
     )
     return "\n".join(told)

@@ -30,9 +30,10 @@ from milib.files import digest
 
 KEYS = ("choice", "row", "column", "model", "defense", "detector", "parameters", "claim")
 KEYS += ("comparison", "quantity", "G with", "component", "prediction", "adaptive samples")
+KEYS += ("attack", "item", "varied")
 """The columns that say what a row is of."""
 WORDS = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "as published"}
-WORDS |= {"none": "bare", "TV": "total variation"}
+WORDS |= {"none": "bare", "TV": "total variation", "ce": "cross-entropy", "dlr": "DLR"}
 """What a reader sees of a name of the code."""
 ATTACK = re.compile(r"(untargeted|targeted)_pgd(\d+)")
 DIFFERENCES = ("difference", "points", "residual")

@@ -141,7 +141,7 @@ def beyond_left(*rows: tuple[str, dict[str, float]]) -> str:
 
 BARE = {"clean": 90, "oblivious PGD-10": 4, "standard": 3, "worst case": 2}
 WITH_MI = {"clean": 78, "the paper's adaptive attack": 17, "standard": 16, "worst case": 15}
-POINTS = "MI-OL minus it, points"
+POINTS = "MI-OL minus this, points"
 BEYOND = {
     "beyond_left": beyond_left(("Mixup", BARE), ("Mixup + MI-OL", WITH_MI)),
     "beyond_gains": 'comparison,"standard, points","standard, points low","standard, points high",'

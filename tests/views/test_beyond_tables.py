@@ -120,10 +120,22 @@ def test_the_sweep_has_a_row_for_each_setting_and_its_cost():
     assert len(frame) == sum(map(len, beyond.sweep().values()))
     standard = frame.loc[("loss", "margin")]
     assert standard["accuracy"] == 50 and standard["passes"] == eot.STANDARD.passes
-    assert np.isnan(standard["standard minus it, points"])
+    assert np.isnan(standard["standard minus this, points"])
     other = frame.loc[("steps", "50")]
     assert (other["accuracy"], other["passes"]) == (25, 250)
-    assert other["standard minus it, points"] == 25, "positive where it leaves less"
+    assert other["standard minus this, points"] == 25, "positive where it leaves less"
+
+
+def test_a_costlier_setting_is_stronger_where_it_measurably_leaves_less():
+    records = {"clean": record("1" * 20), "standard": record("1" * 20)}
+    for what, settings in beyond.sweep().items():
+        for name in settings:
+            records.setdefault(beyond.entry_name(what, name), record("1" * 20))
+    assert tables.stronger(records) == []
+    records["steps: 200"] = record("1" * 10 + "0" * 10)
+    records["steps: 50"] = record("0" * 20)  # cheaper: it would be the standard, not stronger
+    records["samples: 10"] = record("1" * 19 + "0")  # too few images to tell
+    assert tables.stronger(records) == ["steps 200"]
 
 
 def test_rows_stand_beside_mi_ol_of_their_model(monkeypatch):
@@ -144,11 +156,11 @@ def test_rows_stand_beside_mi_ol_of_their_model(monkeypatch):
         "Interpolated AT + mean image",
     ]
     assert list(frame["standard"]) == [25, 75, 50, 100, 75]
-    more = list(frame["MI-OL minus it, points"])
+    more = list(frame["MI-OL minus this, points"])
     assert [more[0], more[2], more[4]] == [50, 25, 0] and np.isnan([more[1], more[3]]).all()
     _, low, high = statistics.mean_interval(np.array([0, 0, 1, -1]))
     last = frame.iloc[4]
-    ends = [last["MI-OL minus it, points low"], last["MI-OL minus it, points high"]]
+    ends = [last["MI-OL minus this, points low"], last["MI-OL minus this, points high"]]
     assert ends == [round(100 * low, 1), round(100 * high, 1)]
 
 
@@ -174,10 +186,10 @@ def evaded():
 
 def test_a_detector_that_is_evaded_is_told_by_auc_and_by_what_passes(evaded):
     frame = tables.evading({"mixup": evaded})
-    plain, evading = frame.loc["Mixup"].loc["bare model attacked"], frame.loc["Mixup"].iloc[1]
-    assert (plain["AUC"], plain["at 5 % FPR"], plain["fooled and missed"]) == (1, 100, 0)
-    assert (evading["AUC"], evading["at 5 % FPR"]) == (0.75, 75)
-    assert evading["fooled and missed"] == 25, "five of twenty are wrong and pass"
+    plain, evading = frame.loc["Mixup"].loc["on the bare model"], frame.loc["Mixup"].iloc[1]
+    assert (plain["AUC"], plain["found at 5 % FPR, %"], plain["wrong and passed"]) == (1, 100, 0)
+    assert (evading["AUC"], evading["found at 5 % FPR, %"]) == (0.75, 75)
+    assert evading["wrong and passed"] == 25, "five of twenty are wrong and pass"
     assert (plain["MI-Combined, accuracy"], evading["MI-Combined, accuracy"]) == (90, 25)
     assert tables.aucs(evaded) == {"standard": 1, "evading": 0.75}
     bare = tables.evading({"mixup": evaded | {"combined": {}}})
@@ -194,9 +206,25 @@ def test_black_box_attacks_say_on_how_many_images_and_what_they_broke_besides():
     lines = frame.loc["Interpolated AT + MI-OL"]
     assert list(lines.index) == ["transfer", "Square", "noise"]
     assert list(lines["images"]) == [6, 2, 0]
-    assert list(lines["also broken"]) == [0, 1, 0]
+    assert list(lines["broken first"]) == [0, 1, 0]
     assert list(lines["accuracy on them"])[:2] == [66.7, 50]
     assert np.isnan(lines.loc["noise", "accuracy on them"])
+
+
+def test_the_whole_battery_has_a_row_for_each_attack_on_the_defense():
+    records = audit(clean=record("1110"), standard=record("1100"), worse=record("0100"))
+    records["far"] = record("0000", counts=False)
+    records["noise"] = record("", index=[])
+    records["base: clean"] = record("1111")
+    for number, each in enumerate(records.values()):
+        each |= {"passes": 100 * number, "note": f"note {number}"}
+    frame = tables.battery(records)
+    assert list(frame.index) == ["clean", "standard", "4 times K", "far", "noise"]
+    assert list(frame["passes"]) == [0, 100, 200, 300, 400]
+    assert list(frame["images"]) == [4, 4, 4, 4, 0]
+    assert list(frame["broken first"]) == ["1", "1", "1", "-", "0"]
+    assert list(frame["accuracy on them"])[:4] == [75, 50, 25, 0]
+    assert frame.loc["far", "note"] == "note 3"
 
 
 def test_the_checklist_is_told_line_by_line():
@@ -227,7 +255,7 @@ def test_the_answer_is_made_from_the_records():
         "On Mixup, MI-OL keeps 45.0 % under the worst case, the bare model 30.0 %: +15.0 points [+"
     )
     assert told[1].startswith("On Interpolated AT, MI-OL keeps 45.0 %")
-    assert "shrinkage alone: undecided" in told[2] and told[2].endswith(": fails.")
+    assert "shrinkage alone (the mean image) under the worst case: undecided" in told[2] and told[2].endswith(": fails.")
 
 
 def every(evaded: dict) -> dict[str, pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""The defenses of notebook 08: rows of the table, and controls that change one thing of MI-OL."""
+"""The defenses of notebook 08: rows of the table, and controls, each a simpler form of MI-OL."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ FEW = 10
 
 
 class Variant(NamedTuple):
-    """A defense under attack: a row of the table, or a control, which changes one thing of MI-OL.
+    """A defense under attack: a row of the table, or a control, a simpler form of MI-OL.
 
     - name: "row" of a row as the table has it; else what is changed.
     - row: model, defense and its parameters.
