@@ -311,8 +311,8 @@ def answer(audits: dict[str, dict[str, dict]], judged: list[dict]) -> str:
         verdicts[f"mi_ol_keeps_more_than_{n}"] for n in ("shrinkage", "baselines")
     )
     told.append(
-        f"On {NAMES['interpolated_at']}, that MI-OL keeps more than shrinkage alone (the mean image) "
-        f"under the worst case: {shrinkage}; more than each baseline under the standard: "
+        f"On {NAMES['interpolated_at']}, that MI-OL keeps more than shrinkage alone (the mean "
+        f"image) under the worst case: {shrinkage}; more than each baseline under the standard: "
         f"{baselines}."
     )
     return "\n".join(told)

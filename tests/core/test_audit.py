@@ -392,7 +392,44 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch, capsys):
         milib.audit(noisy(chunk=16), x, y, **options)
 
 
+class Levels(Linear):
+    """Its settings stand in a list, under names that torch and milib use elsewhere."""
+
+    def __init__(self, levels: int):
+        super().__init__()
+        self.round, self._levels, self.levels = levels, levels, [levels]
+
+
+@pytest.mark.parametrize("name", ["round", "_levels", "levels"])
+def test_records_of_a_defense_with_other_settings_are_others(name):
+    first, second = Levels(200), Levels(200)
+    setattr(second, name, [2] if name == "levels" else 2)
+    target = measure.Target(first, X, Y, torch.arange(COUNT), EPSILON)
+    assert kept.fingerprint(target) == kept.fingerprint(target)
+    other = dataclasses.replace(target, classifier=second)
+    assert kept.fingerprint(target) != kept.fingerprint(other)
+
+
+def test_images_in_double_precision_give_the_same_audit():
+    single = milib.audit(Linear(), X[:4], Y[:4], epsilon=EPSILON)
+    assert milib.audit(Linear(), X[:4].double(), Y[:4], epsilon=EPSILON).json() == single.json()
+
+
 # Wrong calls
+
+
+class Detached(Linear):
+    """Logits that do not depend on x, for autograd; on the weights they do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.detach())
+
+
+class InNumpy(Linear):
+    """Leaves torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.from_numpy(x.numpy()))
 
 
 @pytest.mark.parametrize(
@@ -411,6 +448,8 @@ def test_an_interrupted_audit_goes_on(tmp_path, monkeypatch, capsys):
         ({"full": 1}, "full is 1"),
         ({"seeds": 0}, "seeds is 0"),
         ({"folder": 3}, "folder is 3"),
+        ({"defense": Detached()}, "no gradient in x: is it detached"),
+        ({"defense": InNumpy()}, "defense fails where its gradient is asked"),
     ],
 )
 def test_a_wrong_call_ends_in_one_line(as_a_user, changed, message):
