@@ -188,5 +188,6 @@ def percent(values: tuple[float, float, float]) -> str:
     """
     if not isinstance(values, Sequence | np.ndarray) or len(values) != 3:
         raise UserError(f"values is {checks.shown(values)}: (mean, low end, high end)")
-    mean, low, high = 100 * _values("values", values)
+    rounded = np.round(100 * _values("values", values), 1) + 0.0  # never minus zero
+    mean, low, high = rounded.tolist()
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
