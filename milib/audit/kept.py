@@ -1,6 +1,7 @@
 """Records of an audit in a folder, so that an interrupted one goes on, and its progress."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from milib.averaging import Defense
 from milib.data import SamplePool
 from milib.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Raised by hand where the same settings would give other records."""
 WHAT = "a record of milib.audit"
 
@@ -65,7 +66,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
         if isinstance(value, np.ndarray):
             found[key] = value.tolist()
         elif isinstance(value, bool | int | float | str | tuple | list | dict):
-            found[key] = repr(value)
+            found[key] = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # no process's addresses
     fixed = module.fixed if isinstance(module, Defense) else None
     return found | ({} if fixed is None else {"fixed": fixed.key})
 

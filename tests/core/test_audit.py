@@ -410,6 +410,15 @@ def test_records_of_a_defense_with_other_settings_are_others(name):
     assert kept.fingerprint(target) != kept.fingerprint(other)
 
 
+def test_what_lies_in_memory_elsewhere_is_the_same_setting():
+    targets = []
+    for _ in range(2):
+        module = Levels(200)
+        module.levels = [object(), lambda x: x]
+        targets.append(measure.Target(module, X, Y, torch.arange(COUNT), EPSILON))
+    assert kept.fingerprint(targets[0]) == kept.fingerprint(targets[1])
+
+
 def test_images_in_double_precision_give_the_same_audit():
     single = milib.audit(Linear(), X[:4], Y[:4], epsilon=EPSILON)
     assert milib.audit(Linear(), X[:4].double(), Y[:4], epsilon=EPSILON).json() == single.json()
