@@ -188,6 +188,6 @@ def percent(values: tuple[float, float, float]) -> str:
     """
     if not isinstance(values, Sequence | np.ndarray) or len(values) != 3:
         raise UserError(f"values is {checks.shown(values)}: (mean, low end, high end)")
-    rounded = np.round(100 * _values("values", values), 1) + 0.0  # never minus zero
-    mean, low, high = rounded.tolist()
+    shares = _values("values", values).tolist()
+    mean, low, high = (round(100 * share, 1) + 0.0 for share in shares)  # never minus zero
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,5 +1,6 @@
 """The tables of notebook 08 in FINDINGS.md: each row as a list of cells."""
 
+from milib.audit.checklist import NOT_MET
 from milib.report.results import measured, signed
 from milib.report.run_folder import RunFolder
 from milib.views.beyond_tables import MAIN
@@ -45,3 +46,24 @@ def under_standard(run: RunFolder, table: str) -> list[list[str]]:
         ]
         for row in run.table(table)
     ]
+
+
+def evading(run: RunFolder) -> list[list[str]]:
+    """MI-PL as a detector, as cells: net, attack, AUC, found at 5 % FPR, wrong and passed.
+
+    - run: the run's folder.
+    """
+    told = ("model", "attack", "AUC", "found at 5 % FPR, %")
+    return [
+        [*(row[head] for head in told), measured(row, "wrong and passed")]
+        for row in run.table("beyond_detection")
+    ]
+
+
+def not_met(run: RunFolder) -> list[str]:
+    """The lines of the checklist that are not met, each with the number behind it.
+
+    - run: the run's folder.
+    """
+    lines = run.table("beyond_checklist")
+    return [f"{row['item']}: {row['evidence']}" for row in lines if row["verdict"] == NOT_MET]

@@ -97,6 +97,8 @@ def described(run: RunFolder) -> dict:
         "beyond_gains": beyond_cells.gains(run),
         "beyond_rows": beyond_cells.under_standard(run, "beyond_rows"),
         "beyond_controls": beyond_cells.under_standard(run, "beyond_controls"),
+        "beyond_detection": beyond_cells.evading(run),
+        "not_met": beyond_cells.not_met(run),
         "bare": run.table("bare"),
         "on_trainings": results.on_trainings(run),
         "detection": results.detection(run),
