@@ -236,11 +236,9 @@ def _follow(
                 leaf = current.detach().requires_grad_()
                 each = sampler.each(leaf, index, Draws("step", draws.key, step))
                 values = losses.value(setting.loss, each, goal, targeted)
-                if not values.requires_grad:
-                    raise UserError(
-                        "the classifier's logits have no gradient in x: is it detached?"
-                    )
-                [gradient] = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+                gradient = None
+                if values.requires_grad:
+                    [gradient] = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
             if gradient is None:
                 raise UserError("the classifier's logits have no gradient in x: is it detached?")
             if gradient.isnan().any():

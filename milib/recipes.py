@@ -25,6 +25,8 @@ CHOICES = {
 """A recipe's keys that name something, with the names."""
 NUMBERS = ("seed", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay")
 """The other keys of every recipe; OBJECTIVES has those of one objective."""
+STOP = "stop_epoch"
+"""The key of early stopping, which a recipe need not have."""
 NOTES = ("version", "data", "classes", "n_train", "n_heldout")
 """Keys that a recipe may carry to say what it was for; training does not read them."""
 WHOLE = {
@@ -62,7 +64,7 @@ def checked(recipe: Mapping) -> dict:
         raise UserError(f"recipe: no {', '.join(missing)}; its keys are {', '.join(needed)}")
     for key, names in CHOICES.items():
         checks.choice(f"recipe: {key}", recipe[key], names)
-    unknown = [str(key) for key in recipe if key not in (*needed, *NOTES)]
+    unknown = [str(key) for key in recipe if key not in (*needed, STOP, *NOTES)]
     if unknown:
         raise UserError(f"recipe: unknown {', '.join(unknown)}; its keys are {', '.join(needed)}")
     found = dict(recipe)
@@ -71,6 +73,8 @@ def checked(recipe: Mapping) -> dict:
         raise UserError(f"recipe: lr is {recipe['lr']!r}: above 0; nothing would be learnt")
     if found["nesterov"] and found["momentum"] == 0:
         raise UserError("recipe: nesterov is True with momentum 0: a momentum above 0, or False")
+    if STOP in recipe:
+        found[STOP] = checks.number(f"recipe: {STOP}", recipe[STOP], 1, found["epochs"])
     return found
 
 
@@ -91,11 +95,28 @@ def _value(key: str, value: object) -> float | bool:
 
 
 def followed(recipe: dict) -> dict:
-    """What of a recipe decides the weights: all but NOTES.
+    """What of a recipe decides the weights after each step: all but NOTES and where it stops.
 
     - recipe: as `checked` gives it.
     """
-    return {key: value for key, value in recipe.items() if key not in NOTES}
+    return {key: value for key, value in recipe.items() if key not in (STOP, *NOTES)}
+
+
+def length(recipe: dict) -> float:
+    """Epochs after which a training ends, of which the last may be a part.
+
+    - recipe: its `epochs`, unless `stop_epoch` ends it earlier.
+    """
+    return recipe.get(STOP, recipe["epochs"])
+
+
+def steps(recipe: dict, per_epoch: int) -> int:
+    """Steps after which a training ends.
+
+    - recipe: see `length`. Of an epoch's part the whole steps count, so that it is never all of it.
+    - per_epoch: steps of an epoch.
+    """
+    return math.floor(length(recipe) * per_epoch)
 
 
 def rate(settings: dict, progress: float) -> float:

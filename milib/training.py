@@ -61,6 +61,16 @@ class Trainer:
         """Batches that cover the training images once; the last may be smaller."""
         return math.ceil(len(self.data) / self.settings["batch_size"])
 
+    @property
+    def taken(self) -> int:
+        """Steps taken so far."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def last(self) -> int:
+        """Steps after which training ends."""
+        return recipes.steps(self.settings, self.steps_per_epoch)
+
     def order(self) -> Tensor:
         """The epoch's permutation of the training images."""
         draw = rng.generator(self.settings["seed"], self.settings["name"], "order", self.epoch)
@@ -239,7 +249,7 @@ def train(
     report: Callable[[dict], None] = _nothing,
     tick: Callable[[int], None] = _nothing,
 ) -> tuple[dict[str, Tensor], list[dict]]:
-    """Train a net: its weights after the last epoch, by name, and the log, one entry per epoch.
+    """Train a net: its weights after the last step, by name, and the log, one entry per epoch.
 
     - recipe: what decides the weights, a plain dict; see below.
     - splits: the data, on the device to train on. Every epoch is scored on `heldout`; `test` is
@@ -260,6 +270,8 @@ def train(
     - model: the net, one of `models.ARCHITECTURES`: small (8x8 images), compact, resnet50 (32x32).
     - seed: any integer of 64 bits.
     - epochs: passes over the training images.
+    - stop_epoch: may be absent. Training ends after so many of them (46.8: in the 47th), with the
+      learning rate of a whole one: early stopping (Rice et al., ICML 2020).
     - batch_size: images of a step, at least 2.
     - lr: the highest learning rate, above 0 and at most 100.
     - schedule: of the learning rate, "step" or "onecycle"; see `recipes.rate`.
@@ -274,8 +286,8 @@ def train(
       was for.
 
     Raises UserError for a recipe that cannot be followed, other arguments that are none of these,
-    a state that is damaged or of another training, and as soon as loss, weights or held-out logits
-    are not finite. Nothing of a diverged training is saved.
+    a state that is damaged, of another training or beyond stop_epoch, and as soon as loss, weights
+    or held-out logits are not finite. Nothing of a diverged training is saved.
     """
     recipe = recipes.checked(recipe)
     checks.instance("splits", splits, Splits)
@@ -298,10 +310,13 @@ def train(
                 found = entry["heldout_epsilon"]
                 raise UserError(f"{state} measured with epsilon {found}, not {epsilon}: delete it")
             report(entry)
+        if trainer.taken > trainer.last:
+            at = trainer.taken / trainer.steps_per_epoch
+            raise UserError(f"{state} is at epoch {at:.3f}: a later stop_epoch, or delete it")
     saved = time.perf_counter()
-    while trainer.epoch < recipe["epochs"]:
+    while trainer.taken < trainer.last:
         order, started = trainer.order(), time.perf_counter()
-        while trainer.step < trainer.steps_per_epoch:
+        while trainer.step < trainer.steps_per_epoch and trainer.taken < trainer.last:
             trainer.one_step(order)
             tick(1)
             if state is not None and time.perf_counter() - saved > STATE_SECONDS:
@@ -309,6 +324,8 @@ def train(
                 started = saved = time.perf_counter()
                 trainer.save(state)
         trainer.watch.stop(trainer.epoch + 1)
+        if trainer.step < trainer.steps_per_epoch:
+            break  # stopped within an epoch, which has no entry in the log
         entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
         entry |= trainer.heldout(chunk, epsilon) | {"heldout_epsilon": epsilon}
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)

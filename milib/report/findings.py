@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from milib.report import beyond_cells, results, verdicts
+from milib.report import beyond_cells, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import claims
 from milib.study.rows import BASELINES, NAMES
@@ -19,6 +19,7 @@ from milib.views.beyond_tables import MAIN
 
 SCALES = {
     "c10": "CIFAR-10, the paper's net",
+    "c10_500": "CIFAR-10, the paper's net, 500 images",
     "c10_compact": "CIFAR-10, compact net",
     "c10_compact_seed1": "CIFAR-10, compact net, seed 1",
     "c100": "CIFAR-100, the paper's net",
@@ -102,9 +103,9 @@ def described(run: RunFolder) -> dict:
         "bare": run.table("bare"),
         "on_trainings": results.on_trainings(run),
         "detection": results.detection(run),
-        "trained": results.trained(run),
+        "trained": trainings.trained(run),
         "draws_and_precision": results.draws_and_precision(run),
-        "unequal_training": results.unequal_training(run),
+        "unequal_training": trainings.unequal_training(run),
         "residuals": results.residuals(run),
         "table3": results.table3(run),
         "printed_sigma": [row for row in run.table("paired") if "(sigma " in row["row"]],

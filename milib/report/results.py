@@ -1,4 +1,4 @@
-"""What a curated run measured and how its models were trained, as values for FINDINGS.md."""
+"""What a curated run measured, as values for FINDINGS.md."""
 
 import contextlib
 import math
@@ -13,7 +13,6 @@ from milib.study import params, paths
 from milib.study.comparisons import Comparison
 from milib.study.params import Params
 from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
-from milib.views import provenance
 from milib.views.styling import WORDS
 
 AGAINST_BASELINES = {
@@ -256,36 +255,6 @@ def draws_and_precision(run: RunFolder) -> list[str]:
         if precision == "bf16":
             told.append(f"Attacks in bf16, predictions in {scored}.")
     return told
-
-
-def recipes(run: RunFolder) -> dict[str, dict]:
-    """The recipes of a run's models by name, from the training logs.
-
-    - run: the run's folder.
-    """
-    return {log.recipe["name"]: log.recipe for log in run.logs()}
-
-
-def trained(run: RunFolder) -> str:
-    """What the run's models had of training, beside the paper's; empty where no log tells.
-
-    - run: the run's folder.
-    """
-    found = recipes(run)
-    return provenance.models_note(found, settings_of(run).paper_table) if found else ""
-
-
-def unequal_training(run: RunFolder) -> list[str]:
-    """What besides mixing sets AT and interpolated AT apart: "epochs (28, 42)".
-
-    - run: the run's folder.
-    """
-    found = recipes(run)
-    if not {"at", "interpolated_at"} <= set(found):
-        return []
-    plain, mixed = found["at"], found["interpolated_at"]
-    keys = [key for key in ("epochs", "lr") if plain[key] != mixed[key]]
-    return [f"{key} ({plain[key]}, {mixed[key]})" for key in keys]
 
 
 def residuals(run: RunFolder) -> list[str]:

@@ -5,11 +5,12 @@ of the training) and the log. Beside it lies the log as text, <name>.jsonl, whic
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
 
-from milib import models
+from milib import models, recipes
 from milib.errors import UserError
 from milib.files import AGAIN, read_tensors, write_atomic, write_tensors
 from milib.study.store import finite
@@ -74,7 +75,7 @@ def _other_training(header: dict, settings: dict, trained: dict[str, str]) -> st
     for key, value in trained.items():
         if found.get(key) != value:
             return f"was trained with {key} {found.get(key)}, not {value} (or name another run)"
-    return _unfinished(header.get("log"), settings["epochs"])
+    return _unfinished(header.get("log"), math.floor(recipes.length(settings)))
 
 
 def _unfinished(log: object, epochs: int) -> str:

@@ -40,18 +40,26 @@ def resolve_precision(run: Params, device: torch.device) -> str:
 
     - run: its `precision`; "auto" is fp32 on a CPU, bf16 on CUDA.
     - device: see `resolve_device`.
-
-    Raises UserError for bf16 on a CPU without its instructions.
     """
     if run.precision == "auto":
         return "bf16" if device.type == "cuda" else "fp32"
-    asked = run.precision == "bf16" and device.type == "cpu"
+    return run.precision
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse to train or attack in bf16 on a CPU without its instructions.
+
+    - precision: "fp32" or "bf16".
+    - device: where it is to be computed. What was computed elsewhere can be read here.
+
+    Raises UserError.
+    """
+    asked = precision == "bf16" and device.type == "cpu"
     if asked and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UserError(
-            f"run '{run.run}': precision is bf16, but this CPU has no bf16 instructions "
+            "precision is bf16, but this CPU has no bf16 instructions "
             "(10 to 400 times slower): use -p precision fp32"
         )
-    return run.precision
 
 
 def scoring(run: Params, device: torch.device) -> str:

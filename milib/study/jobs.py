@@ -44,7 +44,8 @@ def checkpoints(notebook: str, run: Params) -> list[str]:
     found = []
     for name in models_of(notebook, run):
         file = f"checkpoints/{name}-{digest(recipe(run, name))}.safetensors"
-        if not (reference_root() / run.run / file).exists():
+        shipped = (reference_root() / each / file for each in (run.run, run.weights_of) if each)
+        if not any(path.exists() for path in shipped):
             found.append(str(outputs_root() / run.run / file))
     return found
 

@@ -14,7 +14,7 @@ from milib.defenses import DEFENSES
 from milib.errors import UserError
 from milib.study.paths import parameter_file, project_root, run_name, runs
 from milib.study.strict_yaml import parse
-from milib.study.values import checked, items, nearest, setting
+from milib.study.values import checked, items, nearest, number, setting
 from milib.training import MODELS
 
 LEAST = 1e-6
@@ -58,6 +58,9 @@ class Params:
     epochs: int = _key("training epochs", 1, 10**5)
     adversarial_share: float = _key("share of `epochs` that AT gets", 0.001, 10)
     interpolated_share: float = _key("epochs of interpolated AT to one of AT", 0.001, 10)
+    stop_epochs: dict = _key(
+        "model -> epochs after which its training stops early; of a fraction the step counts"
+    )
     batch_size: int = _key("clean images per training step", 2, 10**5)
     lr: float = _key("peak learning rate of ERM, mixup and AT", LEAST, 100)
     lr_interpolated: float = _key("peak learning rate of interpolated AT", LEAST, 100)
@@ -96,6 +99,7 @@ class Params:
     fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", LEAST, 1)
     battery: str = _key("the audit's attacks in 08", choices=("quick", "full"))
     twin: str = _key("a run with another training seed, whose nets 08 transfers from; empty: none")
+    weights_of: str = _key("a run whose shipped weights are read where a recipe is the same")
 
     def epochs_of(self, name: str) -> int:
         """Training epochs of a model, at least one.
@@ -178,6 +182,15 @@ def _check_grids(run: str, grids: Mapping) -> dict[str, list]:
     return found
 
 
+def _check_stops(run: str, stops: Mapping) -> dict[str, float]:
+    found = {}
+    for name, value in stops.items():
+        if name not in MODELS:
+            raise unknown(run, "model in stop_epochs", name, MODELS)
+        found[name] = number(f"run '{run}': stop_epochs: {name}", value, float, 1, 10**5)
+    return found
+
+
 def _check_together(run: Params) -> None:
     """What no key alone shows."""
     where, steps = f"run '{run.run}':", list(run.steps)
@@ -248,6 +261,7 @@ def build(values: Mapping) -> Params:
     found["n_tuned"] = min(found["n_tuned"], found["n_heldout"])
     found["rows"] = tuple(_check_row(run, i, row) for i, row in enumerate(found["rows"]))
     found["grids"] = _check_grids(run, found["grids"])
+    found["stop_epochs"] = _check_stops(run, found["stop_epochs"])
     made = Params(**found)
     _check_together(made)
     return made

@@ -3,20 +3,22 @@
 import dataclasses
 import math
 import time
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from milib import files, inference, models, training
+from milib import files, inference, models, recipes, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
 from milib.study import checkpoints, progress
-from milib.study.device import resolve_device, resolve_precision
+from milib.study.device import check_precision, resolve_device, resolve_precision
 from milib.study.identity import check_training
 from milib.study.made import provenance
 from milib.study.params import Params
+from milib.study.paths import reference_root, run_name
 from milib.study.store import Store, lock
 
 
@@ -44,6 +46,8 @@ def recipe(params: Params, name: str) -> dict:
         settings["ratio"] = params.row("mixup", "mi_ol")["ratio"]
     elif "alpha" in OBJECTIVES[name].keys:
         settings["alpha"] = params.alpha
+    if params.stop_epochs.get(name, settings["epochs"]) < settings["epochs"]:
+        settings[recipes.STOP] = params.stop_epochs[name]
     return settings
 
 
@@ -73,7 +77,7 @@ def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
     seconds, steps = 0.0, 0
     for size in (min(16, batch), batch) if on_cpu else (batch,):
         trainer = training.Trainer(settings | {"batch_size": size}, splits, precision)
-        steps = trainer.steps_per_epoch * settings["epochs"]
+        steps = recipes.steps(settings, trainer.steps_per_epoch)
         order = trainer.order()
         trainer.one_step(order)
         trainer.total.item()  # a GPU has done what it was given
@@ -98,7 +102,7 @@ class Model:
     - name: a name of `training.MODELS`.
     - net: the net itself, in eval mode.
     - scorer: its frozen copy, in the precision of `device.scoring`: what records are scored with.
-    - attacker: its frozen copy in the run's precision: what attacks go through.
+    - precision: of attacks.
     - weights: the fingerprint of its weights.
     - log: one entry per epoch.
     - settings: its recipe.
@@ -107,10 +111,19 @@ class Model:
     name: str
     net: nn.Module
     scorer: nn.Module
-    attacker: nn.Module
+    precision: str
     weights: str
     log: list[dict]
     settings: dict
+
+    @cached_property
+    def attacker(self) -> nn.Module:
+        """The net's frozen copy in `precision`: what attacks go through.
+
+        Raises UserError where the machine has no bf16 instructions for it.
+        """
+        check_precision(self.precision, next(self.net.parameters()).device)
+        return inference.frozen(self.net, self.precision)
 
     def log_lines(self) -> str:
         """The training log, at most about ten lines of it."""
@@ -177,7 +190,17 @@ class TrainedModels:
 
         - name: of `training.MODELS`.
         """
-        return self.store.find_checkpoint(name, recipe(self.params, name))
+        settings = recipe(self.params, name)
+        found = self.store.find_checkpoint(name, settings)
+        lent = self._lent / self.store.checkpoint_path(name, settings).name
+        return lent if found is None and lent.exists() else found
+
+    @property
+    def _lent(self) -> Path:
+        """The shipped weights of `weights_of`; without it those of the run itself."""
+        lender = self.params.weights_of
+        folder = reference_root() / run_name(lender) if lender else self.store.reference
+        return folder / "checkpoints"
 
     def trained_with(self) -> dict[str, str]:
         """What a training here depends on besides its recipe: data, precision, device type."""
@@ -188,13 +211,13 @@ class TrainedModels:
         """The weights of a model and the header of their file.
 
         - name: the model.
-        - path: its checkpoint. Only one of the curated run may have been trained in another
+        - path: its checkpoint. Only one of a curated run may have been trained in another
           precision or on another type of device.
 
         Raises UserError where the file is damaged, or holds something else than was asked for.
         """
         trained = self.trained_with()
-        if path.parent == self.store.reference / "checkpoints":
+        if path.parent in (self.store.reference / "checkpoints", self._lent):
             trained = {"data": trained["data"]}
         return checkpoints.read(path, recipe(self.params, name), trained, self._channels)
 
@@ -207,14 +230,18 @@ class TrainedModels:
 
         - name: of `training.MODELS`.
         """
-        path = self.store.checkpoint_path(name, recipe(self.params, name))
-        return self.store.folder / "state" / path.name
+        whole = recipe(self.params, name)
+        whole.pop(recipes.STOP, None)  # a stop may be set, or moved, while training is under way
+        return self.store.folder / "state" / self.store.checkpoint_path(name, whole).name
 
     def estimate(self, name: str) -> float:
         """Seconds that training a model takes here, less what was done already.
 
         - name: of `training.MODELS`.
+
+        Raises UserError where the machine has no bf16 instructions for it.
         """
+        check_precision(self.precision, self.device)
         if name not in self._estimates:
             whole = estimate_seconds(recipe(self.params, name), self.splits, self.precision)
             done, steps = self._steps(name)
@@ -247,9 +274,9 @@ class TrainedModels:
         shipped = b"" if state.exists() else files.read_parts(parts)
         if shipped:  # go on where another machine stopped
             files.write_atomic(state, shipped)
-        steps = math.ceil(len(self.splits.train) / settings["batch_size"])
         if not state.exists():
-            return 0, settings["epochs"] * steps
+            per_epoch = math.ceil(len(self.splits.train) / settings["batch_size"])
+            return 0, recipes.steps(settings, per_epoch)
         trainer = training.Trainer(settings, self.splits, self.precision)
         try:
             trainer.restore(state)
@@ -258,12 +285,12 @@ class TrainedModels:
                 raise
             state.unlink()
             raise UserError(f"delete {parts}.*, or copy all again: {error}") from None
-        return trainer.epoch * steps + trainer.step, settings["epochs"] * steps
+        return trainer.taken, trainer.last
 
     def _too_long(self, missing: list[str], seconds: float) -> str:
         run = self.params.run
         one_epoch = sum(
-            self.estimate(name) / recipe(self.params, name)["epochs"] for name in missing
+            self.estimate(name) / recipes.length(recipe(self.params, name)) for name in missing
         )
         hours = math.ceil(seconds / 3600) + 1
         return (
@@ -290,7 +317,7 @@ class TrainedModels:
             name=name,
             net=net,
             scorer=inference.frozen(net),
-            attacker=inference.frozen(net, self.precision),
+            precision=self.precision,
             weights=files.tensors_digest(weights),
             log=header["log"],
             settings=settings,

@@ -5,6 +5,7 @@ Each has a file <name>.json beside it, which `about` makes. A report tells what 
 
 import json
 
+from milib import recipes
 from milib.study import device, weights
 from milib.study.made import commit
 from milib.study.params import paper_run
@@ -71,7 +72,10 @@ def models_note(recipes: dict[str, dict], paper_table: str) -> str:
 def _told(recipe: dict) -> str:
     """Net, epochs and inner attack of a recipe."""
     inner = f", PGD-{recipe['train_steps']} inside" if "train_steps" in recipe else ""
-    return f"{recipe['model']} net, {recipe['epochs']} epochs{inner}"
+    epochs = str(recipe["epochs"])
+    if recipes.STOP in recipe:
+        epochs = f"{recipe[recipes.STOP]:.4g} of {epochs}"
+    return f"{recipe['model']} net, {epochs} epochs{inner}"
 
 
 def _setting(recipe: dict, key: str) -> str:

@@ -278,6 +278,46 @@ def test_an_interrupted_training_resumes_to_the_same_bits(short, few, tmp_path, 
     assert resumed == log
 
 
+# Early stopping
+
+
+def stopped_by_hand(settings: dict, few, steps: int) -> dict[str, torch.Tensor]:
+    """The weights after so many steps, an epoch being five of them."""
+    trainer = training.Trainer(settings, few, "fp32")
+    for step in range(steps):
+        trainer.one_step(trainer.order())
+        if step % 5 == 4:
+            trainer.end_epoch({"epoch": trainer.epoch + 1})
+    return trainer.model.state_dict()
+
+
+@pytest.mark.parametrize(("stop", "steps"), [(1, 5), (1.6, 8), (1.999, 9), (2, 10), (3, 15)])
+def test_a_training_stops_after_a_part_of_its_epochs(short, few, stop, steps):
+    settings = short("interpolated_at") | {"train_steps": 1}
+    found, log = training.train(settings | {"stop_epoch": stop}, few, epsilon=0.1)
+    expected = stopped_by_hand(settings, few, steps)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert [entry["epoch"] for entry in log] == list(range(1, int(stop) + 1))
+
+
+def test_a_stop_may_be_set_later_but_not_before_where_a_state_stands(short, few, tmp_path, state):
+    path = tmp_path / "state"
+    files.write_tensors(path, *state)  # it stands at epoch 1.2
+    stopped = short("mixup") | {"stop_epoch": 1.2}
+    found, log = training.train(stopped, few, path, epsilon=0.1)
+    assert all(torch.equal(found[key], state[0][f"model.{key}"]) for key in found)
+    assert len(log) == 1
+    line = "state is at epoch 1.200: a later stop_epoch, or delete it"
+    with pytest.raises(UserError, match=line):
+        training.train(stopped | {"stop_epoch": 1.0}, few, path, epsilon=0.1)
+
+
+@pytest.mark.parametrize("stop", [0, 0.5, 4, True, "2", None, float("nan")])
+def test_a_stop_lies_within_the_training(short, few, stop):
+    with pytest.raises(UserError, match=r"^recipe: stop_epoch is "):
+        training.train(short("erm") | {"stop_epoch": stop}, few, epsilon=0.1)
+
+
 # States
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from milib import files
 from milib.errors import UserError
-from milib.report import beyond_cells, findings, results, verdicts
+from milib.report import beyond_cells, findings, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import paths
 from milib.study.claims import Comparison
@@ -347,6 +347,30 @@ def test_choices_are_told_where_they_matter_and_beside_the_paper_on_its_own_net(
     assert results.as_published(compact) == {}
 
 
+def reading(folder, *weights: str) -> RunFolder:
+    """A run whose notebook 04 read weights, by their files' stems."""
+    kind = {"kind": "checkpoint", "seconds": 0.0, "cached": True}
+    entries = [kind | {"name": f"{stem}.safetensors"} for stem in weights]
+    profile = {"04_oblivious": {"seconds": 1.0, "entries": entries}}
+    notes = {"parameters": {}, "profile": profile, "tables": {}, "figures": {}}
+    files.write_atomic(folder / "run.json", json.dumps(notes).encode())
+    return RunFolder(folder)
+
+
+def test_weights_that_no_notebook_read_are_not_told():
+    run = RunFolder(REFERENCE / "c10")
+    assert {log.recipe["name"] for log in run.logs()} == {"mixup", "interpolated_at"}
+    assert set(trainings.recipes(run)) == {"mixup"}
+
+
+def test_weights_of_another_run_are_told(tmp_path):
+    stem = "interpolated_at-5b898bd714cb4836"
+    source = REFERENCE / "c10" / "checkpoints" / f"{stem}.jsonl"
+    files.write_atomic(tmp_path / "c10" / "checkpoints" / source.name, source.read_bytes())
+    told = trainings.trained(reading(tmp_path / "c10_500", stem))
+    assert told.startswith("interpolated_at: resnet50 net, 46.8 of 60 epochs, PGD-10 inside (the ")
+
+
 def test_training_is_told_from_the_logs(tmp_path):
     folder = tmp_path / "c100_compact"
     settings = {"model": "compact", "n_heldout": 1000, "batch_size": 128, "train_steps": 3}
@@ -357,15 +381,15 @@ def test_training_is_told_from_the_logs(tmp_path):
             folder / "checkpoints" / f"{name}-1.jsonl",
             json.dumps(header | {"train_step_size": 4 / 255}).encode() + b"\n{}\n",
         )
-    run = RunFolder(folder)
-    models = results.trained(run)
+    run = reading(folder, "at-1", "interpolated_at-1")
+    models = trainings.trained(run)
     assert models.startswith("at: compact net, 28 epochs, PGD-3 inside (the paper: ")
     assert "batch_size 128 (64)" in models and "train_step_size 4/255 (2/255)" in models
-    assert results.unequal_training(run) == ["epochs (28, 42)"]
+    assert trainings.unequal_training(run) == ["epochs (28, 42)"]
     assert "Mixup + Guo et al. (2018) 13.1" in results.table3(run)
     other = RunFolder(tmp_path / "c10_compact")
-    assert results.table3(other) == results.unequal_training(other) == []
-    assert results.trained(other) == ""
+    assert results.table3(other) == trainings.unequal_training(other) == []
+    assert trainings.trained(other) == ""
 
 
 def test_rows_that_were_not_matched_within_a_point_are_named(tmp_path):

@@ -3,6 +3,7 @@
 Every step runs on a CPU with settings of seconds.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import test_runs
 
+from milib import files, models, recipes, training, training_state
 from milib.files import digest
 from milib.study import ledger, params, paths, weights
 
@@ -30,6 +32,8 @@ SIZES = {
     "net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16,
     "small_batch": 4, "training_steps": 2, "threads": 1,
 }  # fmt: skip
+CIFAR10 = "d34c4052972c08eb"
+"""The fingerprint of c10's images."""
 TRAINED = {"mixup", "interpolated_at", "erm", "at"}
 
 
@@ -61,12 +65,44 @@ def test_the_ledger_names_every_step():
     assert "for run in c10_compact c10_compact_seed1 c100_compact" in text
 
 
-def test_the_unfinished_state_is_taken_back_under_the_name_that_step_5_looks_for():
-    """The names of the command in LEDGER.md; the old one is in the history alone."""
-    run = params.load(ROOT / "params" / "c10.yaml", {"adversarial_share": 0.3})
-    name = f"interpolated_at-{digest(weights.recipe(run, 'interpolated_at'))}.safetensors"
+@pytest.fixture
+def epoch46(tmp_path, monkeypatch):
+    """outputs/reference/c10/epoch46.py as a module that writes into `tmp_path`."""
+    found = subprocess.run(["git", "cat-file", "-e", "ddc2502^{commit}"], cwd=ROOT, check=False)
+    if found.returncode:
+        pytest.skip("this clone lacks commit ddc2502, which has the state of interpolated AT")
+    spec = importlib.util.spec_from_file_location("epoch46", ROOT / FOLDER / "epoch46.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    [mixup] = (ROOT / FOLDER / "checkpoints").glob("mixup-*.safetensors")
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(mixup, tmp_path / "checkpoints")
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    return module
+
+
+def test_the_unfinished_state_is_what_step_5_looks_for_and_its_weights_are_shipped(
+    epoch46, tmp_path
+):
+    epoch46.main()
+    [log] = (tmp_path / "checkpoints").glob("*.jsonl")
+    committed = ROOT / FOLDER / "checkpoints" / log.name
+    assert log.read_text() == committed.read_text()
+    found, about = files.read_tensors(log.with_suffix(".safetensors"))
+    expected, header = files.read_tensors(committed.with_suffix(".safetensors"))
+    assert files.tensors_digest(found) == files.tensors_digest(expected) and about == header
     assert "-p adversarial_share 0.3" in ledger.command("5")
-    assert f"> {FOLDER}/state/{name}.$part" in LEDGER
+    run = params.load(ROOT / "params" / "c10.yaml", {"adversarial_share": 0.3})
+    recipe = weights.recipe(run, "interpolated_at")
+    state = tmp_path / f"interpolated_at-{digest(recipe)}.safetensors"
+    state.write_bytes(files.read_parts(tmp_path / "state" / state.name))
+    wanted = {"recipe": recipes.followed(recipe), "version": training.VERSION}
+    wanted |= {"data": CIFAR10, "precision": "bf16", "device": "cuda"}
+    net = models.build(run.model, run.classes, 3, 0)
+    tensors = {f"model.{name}": value for name, value in net.state_dict().items()}
+    tensors |= {f"momentum.{name}": value for name, value in net.named_parameters()}
+    _, position = training_state.read(state, wanted, 766, tensors)
+    assert (position["epoch"], position["step"]) == (46, 616)
 
 
 def test_make_gpu_prints_and_runs_a_step(monkeypatch, tmp_path, capfd):

@@ -195,6 +195,21 @@ def test_grids_are_checked(grids, words):
     assert all(word in line for word in words)
 
 
+@pytest.mark.parametrize(
+    ("stops", "words"),
+    [
+        ({"mixupp": 3}, ["unknown model in stop_epochs 'mixupp'", "'mixup'"]),
+        ({"at": 0.5}, ["stop_epochs: at is 0.5", "between 1 and"]),
+        ({"at": [3]}, ["stop_epochs: at is [3]", "a number"]),
+        ([3], ["stop_epochs is [3]", "a table"]),
+    ],
+)
+def test_stops_are_checked(stops, words):
+    assert params.build({"stop_epochs": "{at: 93/2}"}).stop_epochs == {"at": 46.5}
+    line = refusal(stop_epochs=stops)
+    assert all(word in line for word in words)
+
+
 @pytest.mark.parametrize("name", ["model", "defense", "ratio"])
 def test_rows_must_be_whole(name):
     without = {key: value for key, value in ROW.items() if key != name}

@@ -1,6 +1,7 @@
 """The study object: what it refuses in one line, keeps, and how rows and attacks fit together."""
 
 import contextlib
+import dataclasses
 
 import pytest
 import torch
@@ -41,10 +42,20 @@ def test_device_and_precision_are_refused_in_one_line(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="no CUDA here: use -p device cpu"):
         tiny(device="cuda")
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    with pytest.raises(UserError, match="no bf16 instructions"):
-        tiny(device="cpu", precision="bf16")
     assert tiny(device="cpu").precision == "fp32"
+
+
+def test_a_cpu_without_bf16_reads_what_was_attacked_with_it_and_neither_attacks_nor_trains(
+    tiny, monkeypatch
+):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    study = tiny(device="cpu", precision="bf16")
+    with pytest.raises(UserError, match="no bf16 instructions"):
+        study.require("erm")
+    model = dataclasses.replace(tiny(device="cpu").model("erm"), precision="bf16")
+    assert model.scorer is not None
+    with pytest.raises(UserError, match="no bf16 instructions"):
+        _ = model.attacker
 
 
 def test_a_cpu_does_not_train_for_hours_unasked(tiny, monkeypatch):

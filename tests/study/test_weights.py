@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from milib import files, training
-from milib.study import experiments, params, weights
+from milib.errors import UserError
+from milib.study import experiments, params, train, weights
 from milib.study.study import Study
+from milib.study.weights import recipe
+from milib.views import provenance
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,62 @@ def test_epochs_of_adversarial_and_long_trainings(recipe_of):
     epochs = {name: recipe_of(name, **changes)["epochs"] for name in training.MODELS}
     others = {"at": 5, "interpolated_at": 8, "long_mixup": 40}
     assert epochs == dict.fromkeys(training.MODELS, 20) | others
+
+
+def test_a_stop_is_part_of_the_recipe_where_it_cuts_the_training(recipe_of):
+    base, stops = recipe_of("at"), {"at": 2.5, "erm": 3}
+    assert recipe_of("at", stop_epochs=stops) == base | {"stop_epoch": 2.5}
+    assert recipe_of("erm", stop_epochs=stops) == recipe_of("erm")  # it has three epochs
+    assert recipe_of("mixup", stop_epochs=stops) == recipe_of("mixup")
+
+
+@pytest.fixture
+def stopped(root, tmp_path, monkeypatch):
+    """stopped(name, **changes): a study of its own folder, whose ERM stops in its third epoch."""
+
+    def make(name: str, **changes) -> Study:
+        monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path / name))
+        given = {"run": name, "n_train": 200, "epochs": 4, "stop_epochs": {"erm": 2.5}}
+        study = Study(params.load(root / "params" / "digits.yaml", given | changes), "test")
+        study.models.estimate = lambda name: 0
+        return study
+
+    return make
+
+
+def test_a_stopped_model_says_so_and_is_read_as_that_alone(stopped):
+    study = stopped("early")
+    model = study.model("erm")
+    assert [entry["epoch"] for entry in model.log] == [1, 2]
+    assert "erm: small net, 2.5 of 4 epochs" in provenance.training_note(study)
+    assert stopped("early").model("erm").weights == model.weights
+    assert study.models.find("erm").name != stopped("whole", stop_epochs={}).models.find("erm")
+    whole = stopped("early", stop_epochs={})
+    assert whole.models.find("erm") is None
+
+
+def test_a_stop_may_be_set_while_a_training_is_under_way(stopped):
+    study = stopped("early", stop_epochs={})
+    trainer = training.Trainer(recipe(study.params, "erm"), study.splits, "fp32")
+    trainer.one_step(trainer.order())
+    trainer.save(study.models.state_path("erm"))
+    study = stopped("early")
+    assert study.models._steps("erm") == (1, 10)  # four steps an epoch
+    assert study.model("erm").weights == stopped("anew").model("erm").weights
+
+
+def test_weights_may_be_those_that_another_run_ships(stopped, tmp_path, monkeypatch):
+    lender = stopped("lender")
+    lender.store.reference = tmp_path / "reference" / "lender"
+    lender.require("erm")
+    train.ship(lender, "erm", lender.store.reference)
+    monkeypatch.setattr(weights, "reference_root", lambda: tmp_path / "reference")
+    monkeypatch.setattr(training, "train", None)  # would fail
+    found = stopped("borrower", weights_of="lender").model("erm")
+    assert found.weights == stopped("lender").model("erm").weights
+    assert stopped("borrower", weights_of="lender", seed=1).models.find("erm") is None
+    with pytest.raises(UserError, match=r"run is '\.\./lender'"):
+        stopped("borrower", weights_of="../lender").models.find("erm")
 
 
 OVERRIDES = {
