@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import torch
 from torch import nn
@@ -116,7 +117,7 @@ def steps(recipe: dict, per_epoch: int) -> int:
     - recipe: see `length`. Of an epoch's part the whole steps count, so that it is never all of it.
     - per_epoch: steps of an epoch.
     """
-    return math.floor(length(recipe) * per_epoch)
+    return math.floor(Fraction(str(length(recipe))) * per_epoch)  # 1.15 * 100 is 114.99 as a float
 
 
 def rate(settings: dict, progress: float) -> float:

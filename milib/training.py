@@ -202,7 +202,7 @@ class Trainer:
         - path: the file.
 
         Raises UserError where the file is damaged, holds a training of another recipe, other data,
-        precision, device type or VERSION, or does not hold together.
+        precision, device type or VERSION, does not hold together, or is beyond `stop_epoch`.
         """
         wanted = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         if self.settings["momentum"]:
@@ -220,6 +220,9 @@ class Trainer:
         self.epoch, self.step = position["epoch"], position["step"]
         self.seconds, self.log = position["seconds"], position["log"]
         self.total.fill_(position["total"])
+        if self.taken > self.last:
+            at = math.ceil(1e4 * self.taken / self.steps_per_epoch) / 1e4
+            raise UserError(f"{path} is at epoch {at}: set a later stop_epoch, or delete it")
 
     def end_epoch(self, entry: dict) -> None:
         """Keep the epoch's entry in the log and stand at the next epoch's first step.
@@ -249,14 +252,14 @@ def train(
     report: Callable[[dict], None] = _nothing,
     tick: Callable[[int], None] = _nothing,
 ) -> tuple[dict[str, Tensor], list[dict]]:
-    """Train a net: its weights after the last step, by name, and the log, one entry per epoch.
+    """Train a net: weights after the last step, by name, and the log, one entry per whole epoch.
 
     - recipe: what decides the weights, a plain dict; see below.
     - splits: the data, on the device to train on. Every epoch is scored on `heldout`; `test` is
       not read.
-    - state: the file of the unfinished training, saved every minute and gone on from where it
-      exists and is of this recipe, data, precision, device type and VERSION. The caller removes
-      it. By default nothing is saved.
+    - state: the file of the unfinished training, saved every minute and where it is stopped within
+      an epoch. Gone on from where it exists and is of this recipe (but for stop_epoch), data,
+      precision, device type and VERSION. The caller removes it. By default nothing is saved.
     - epsilon: radius of PGD-10 on held-out images, on pixels in [0, 1].
     - precision: "fp32" (default) or "bf16" (autocast).
     - chunk: held-out images of a forward pass, by default 256.
@@ -270,8 +273,9 @@ def train(
     - model: the net, one of `models.ARCHITECTURES`: small (8x8 images), compact, resnet50 (32x32).
     - seed: any integer of 64 bits.
     - epochs: passes over the training images.
-    - stop_epoch: may be absent. Training ends after so many of them (46.8: in the 47th), with the
-      learning rate of a whole one: early stopping (Rice et al., ICML 2020).
+    - stop_epoch: may be absent. Training ends early, after so many epochs (46.8: after four fifths
+      of the steps of the 47th); learning rates stay those of all `epochs`. Early stopping: Rice et
+      al., ICML 2020.
     - batch_size: images of a step, at least 2.
     - lr: the highest learning rate, above 0 and at most 100.
     - schedule: of the learning rate, "step" or "onecycle"; see `recipes.rate`.
@@ -310,11 +314,8 @@ def train(
                 found = entry["heldout_epsilon"]
                 raise UserError(f"{state} measured with epsilon {found}, not {epsilon}: delete it")
             report(entry)
-        if trainer.taken > trainer.last:
-            at = trainer.taken / trainer.steps_per_epoch
-            raise UserError(f"{state} is at epoch {at:.3f}: a later stop_epoch, or delete it")
     saved = time.perf_counter()
-    while trainer.taken < trainer.last:
+    while trainer.epoch * trainer.steps_per_epoch < trainer.last:
         order, started = trainer.order(), time.perf_counter()
         while trainer.step < trainer.steps_per_epoch and trainer.taken < trainer.last:
             trainer.one_step(order)
@@ -324,8 +325,10 @@ def train(
                 started = saved = time.perf_counter()
                 trainer.save(state)
         trainer.watch.stop(trainer.epoch + 1)
-        if trainer.step < trainer.steps_per_epoch:
-            break  # stopped within an epoch, which has no entry in the log
+        if trainer.step < trainer.steps_per_epoch:  # this epoch has no entry in the log
+            if state is not None:
+                trainer.save(state)  # a later stop goes on from here
+            break
         entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
         entry |= trainer.heldout(chunk, epsilon) | {"heldout_epsilon": epsilon}
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)

@@ -34,7 +34,7 @@ def trained(run: RunFolder) -> str:
 
 
 def unequal_training(run: RunFolder) -> list[str]:
-    """What besides mixing sets AT and interpolated AT apart: "epochs (28, 42)".
+    """In which of epochs and lr AT and interpolated AT differ: "epochs (28, 42)".
 
     - run: the run's folder.
     """

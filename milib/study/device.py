@@ -47,10 +47,10 @@ def resolve_precision(run: Params, device: torch.device) -> str:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse to train or attack in bf16 on a CPU without its instructions.
+    """Refuse to train or attack in bf16 on a CPU without bf16 instructions.
 
     - precision: "fp32" or "bf16".
-    - device: where it is to be computed. What was computed elsewhere can be read here.
+    - device: where it is to be computed. Finished records can be read anywhere.
 
     Raises UserError.
     """

@@ -59,7 +59,7 @@ class Params:
     adversarial_share: float = _key("share of `epochs` that AT gets", 0.001, 10)
     interpolated_share: float = _key("epochs of interpolated AT to one of AT", 0.001, 10)
     stop_epochs: dict = _key(
-        "model -> epochs after which its training stops early; of a fraction the step counts"
+        "model -> epochs after which its training stops, 46.8 in the 47th; none beyond its end"
     )
     batch_size: int = _key("clean images per training step", 2, 10**5)
     lr: float = _key("peak learning rate of ERM, mixup and AT", LEAST, 100)
@@ -201,6 +201,8 @@ def _check_together(run: Params) -> None:
         )
     if run.nesterov and run.momentum == 0:
         raise UserError(f"{where} momentum is 0 with nesterov: write nesterov false beside it")
+    if run.weights_of and run.weights_of not in runs():
+        raise unknown(run.run, "run in weights_of", run.weights_of, runs())
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device, re.ASCII):
         raise UserError(f"{where} device is {shown(run.device)}: one of auto, cpu, cuda, cuda:<n>")
 

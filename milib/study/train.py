@@ -17,8 +17,10 @@ import click
 
 from milib import checks, files, training
 from milib.errors import UserError
+from milib.recipes import STOP
 from milib.study import arguments, params, paths
 from milib.study.study import Study
+from milib.study.weights import recipe
 
 
 def halved(weights: dict) -> dict:
@@ -47,7 +49,8 @@ def ship(study: Study, name: str, folder: Path) -> Path:
     weights, about = study.models.read(name, source)
     if not log.is_file():
         raise UserError(f"{log} is missing: a training's log is shipped with its weights")
-    for path in {source, target}:
+    own = study.store.checkpoint_path(name, recipe(study.params, name))
+    for path in {source, target} & {own, target}:  # not what another run ships
         files.write_tensors(path, halved(weights), about)
     if source != target:
         files.write_atomic(target.with_suffix(".jsonl"), log.read_bytes())
@@ -58,13 +61,13 @@ def ship_state(study: Study, name: str, folder: Path) -> None:
     """Put what an unfinished training left into `folder`/state, in parts that fit one file.
 
     - study: the run.
-    - name: the model. Once it is trained, its state is removed there.
+    - name: the model. Once it is trained to its end, its state is removed there.
     - folder: a curated run.
     """
     state = study.models.state_path(name)
     if state.exists():
         files.write_parts(folder / "state" / state.name, state.read_bytes())
-    elif study.models.find(name):
+    elif study.models.find(name) and STOP not in recipe(study.params, name):
         files.write_parts(folder / "state" / state.name, b"")
 
 

@@ -340,6 +340,7 @@ class TrainedModels:
             weights, log = training.train(settings, self.splits, state, **options)
         more = {"heldout_epsilon": self.params.epsilon, "made": provenance(self.device)}
         checkpoints.write(path, weights, settings, self.trained_with(), log, **more)
-        state.unlink(missing_ok=True)
+        if recipes.STOP not in settings:
+            state.unlink(missing_ok=True)
         self.store.note("checkpoint", path.name, sum(e["seconds"] for e in log), False)
         return path

@@ -307,9 +307,40 @@ def test_a_stop_may_be_set_later_but_not_before_where_a_state_stands(short, few,
     found, log = training.train(stopped, few, path, epsilon=0.1)
     assert all(torch.equal(found[key], state[0][f"model.{key}"]) for key in found)
     assert len(log) == 1
-    line = "state is at epoch 1.200: a later stop_epoch, or delete it"
+    line = r"state is at epoch 1\.2: set a later stop_epoch, or delete it$"
     with pytest.raises(UserError, match=line):
         training.train(stopped | {"stop_epoch": 1.0}, few, path, epsilon=0.1)
+    later, _ = training.train(stopped | {"stop_epoch": 1.8}, few, path, epsilon=0.1)
+    anew, _ = training.train(stopped | {"stop_epoch": 1.8}, few, epsilon=0.1)
+    assert all(torch.equal(later[key], anew[key]) for key in anew)
+    assert files.read_tensors(path)[1]["step"] == 4  # and another one goes on from there
+
+
+@pytest.mark.parametrize("stop", [{}, {"stop_epoch": 2}])
+def test_an_epoch_that_is_interrupted_before_it_is_scored_is_scored_later(
+    short, few, tmp_path, monkeypatch, stop
+):
+    settings, state = short("erm") | stop, tmp_path / "state"
+    heldout, last = training.Trainer.heldout, stop.get("stop_epoch", 3)
+
+    def stops(trainer, *options):
+        if trainer.epoch + 1 == last:
+            raise Interruption
+        return heldout(trainer, *options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "STATE_SECONDS", 0)
+        patch.setattr(training.Trainer, "heldout", stops)
+        with pytest.raises(Interruption):
+            train(settings, few, state)
+    _, log = train(settings, few, state)
+    assert [entry["epoch"] for entry in log] == list(range(1, last + 1))
+
+
+def test_of_a_part_of_an_epoch_the_whole_steps_count():
+    whole, stops = {"epochs": 12}, (1.15, 1.999, 2, 9.87)
+    steps = {stop: recipes.steps(whole | {"stop_epoch": stop}, 100) for stop in stops}
+    assert steps == {1.15: 115, 1.999: 199, 2: 200, 9.87: 987}
 
 
 @pytest.mark.parametrize("stop", [0, 0.5, 4, True, "2", None, float("nan")])

@@ -104,7 +104,7 @@ def test_a_stopped_model_says_so_and_is_read_as_that_alone(stopped):
     assert whole.models.find("erm") is None
 
 
-def test_a_stop_may_be_set_while_a_training_is_under_way(stopped):
+def test_a_stop_may_be_set_while_a_training_is_under_way(stopped, tmp_path):
     study = stopped("early", stop_epochs={})
     trainer = training.Trainer(recipe(study.params, "erm"), study.splits, "fp32")
     trainer.one_step(trainer.order())
@@ -112,20 +112,33 @@ def test_a_stop_may_be_set_while_a_training_is_under_way(stopped):
     study = stopped("early")
     assert study.models._steps("erm") == (1, 10)  # four steps an epoch
     assert study.model("erm").weights == stopped("anew").model("erm").weights
+    assert study.models.state_path("erm").exists()  # a later stop goes on from there
+    with pytest.raises(UserError, match=r"is at epoch 2\.5: set a later stop_epoch"):
+        stopped("early", stop_epochs={"erm": 2}).models._steps("erm")
+    train.ship_state(study, "erm", tmp_path / "shipped")
+    assert list((tmp_path / "shipped" / "state").iterdir())
+    whole = stopped("early", stop_epochs={})
+    assert whole.model("erm").weights == stopped("another", stop_epochs={}).model("erm").weights
+    assert not whole.models.state_path("erm").exists()
 
 
 def test_weights_may_be_those_that_another_run_ships(stopped, tmp_path, monkeypatch):
-    lender = stopped("lender")
-    lender.store.reference = tmp_path / "reference" / "lender"
+    lender = stopped("c10")
+    lender.store.reference = tmp_path / "reference" / "c10"
     lender.require("erm")
     train.ship(lender, "erm", lender.store.reference)
     monkeypatch.setattr(weights, "reference_root", lambda: tmp_path / "reference")
     monkeypatch.setattr(training, "train", None)  # would fail
-    found = stopped("borrower", weights_of="lender").model("erm")
-    assert found.weights == stopped("lender").model("erm").weights
-    assert stopped("borrower", weights_of="lender", seed=1).models.find("erm") is None
-    with pytest.raises(UserError, match=r"run is '\.\./lender'"):
-        stopped("borrower", weights_of="../lender").models.find("erm")
+    borrower = stopped("borrower", weights_of="c10")
+    assert borrower.model("erm").weights == stopped("c10").model("erm").weights
+    [lent] = (tmp_path / "reference" / "c10" / "checkpoints").glob("*.safetensors")
+    before = lent.read_bytes()
+    assert train.ship(borrower, "erm", tmp_path / "shipped").read_bytes() != b""
+    assert lent.read_bytes() == before
+    assert stopped("borrower", weights_of="c10", seed=1).models.find("erm") is None
+    for name in ("../c10", "c11"):
+        with pytest.raises(UserError, match="unknown run in weights_of"):
+            stopped("borrower", weights_of=name)
 
 
 OVERRIDES = {

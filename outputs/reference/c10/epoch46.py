@@ -2,12 +2,13 @@
 
     python outputs/reference/c10/epoch46.py
 
-The state after 46.8043 of 60 epochs lies in the history, in a form that says little about itself.
-This writes it to state/ in today's form, which git ignores (a GPU goes on from there), and its
-weights to checkpoints/ as those of a training that stopped there. A clone needs its whole history.
+The state after 46.8043 of 60 epochs lies in the history, in an old format without metadata. This
+writes it to state/ in today's format, which git ignores (a GPU goes on from there), and its weights
+to checkpoints/ as those of a training that stopped there. A clone needs its whole history.
 """
 
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,12 +35,14 @@ def main() -> None:
     [mixup] = (HERE / "checkpoints").glob("mixup-*.safetensors")
     trained = files.read_tensors(mixup)[1]["trained"]  # of the same images, on the same card
     identity = trained | {"recipe": recipes.followed(whole), "version": training.VERSION}
+    state = HERE / "state" / f"{NAME}-{files.digest(whole)}.safetensors"
+    if files.read_parts(state):
+        sys.exit(f"{state}.* exists: delete it first, unless a GPU has gone on from there")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
         path.write_bytes(b"".join(map(shown, range(3))))
         tensors, position = files.read_tensors(path)
         training_state.write(path, identity, tensors, position)
-        state = HERE / "state" / f"{NAME}-{files.digest(whole)}.safetensors"
         files.write_parts(state, path.read_bytes())
     found = {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
     target = HERE / "checkpoints" / f"{NAME}-{files.digest(stopped)}.safetensors"
