@@ -275,7 +275,8 @@ def _targeted(records: dict[str, dict]) -> tuple[str, str]:
 def _undefended(records: dict[str, dict], facts: Facts) -> tuple[str, str]:
     bare = [record for name, record in records.items() if name.startswith("base: ")]
     if not bare:
-        return NOT_APPLICABLE, f"there is no base model; a prediction takes {facts.passes} passes"
+        passes = f"{facts.passes} pass{'es' * (facts.passes != 1)}"
+        return NOT_APPLICABLE, f"there is no base model; a prediction takes {passes}"
     attacked = within(records)
     gain = worst(attacked) - worst(bare)
     text = f"worst case with the defense {percent(interval(worst(attacked)))} % "

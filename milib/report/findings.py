@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from milib.report import beyond_cells, results, trainings, verdicts
+from milib.report import beside_paper, beyond_cells, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import claims
 from milib.study.rows import BASELINES, NAMES
@@ -112,7 +112,7 @@ def described(run: RunFolder) -> dict:
         "tested": tested(run),
         "by_verdict": by_verdict(run),
         "choices": results.choices(run),
-        "as_published": results.as_published(run),
+        "beside_paper": beside_paper.reached(run),
     }
 
 

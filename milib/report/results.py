@@ -4,13 +4,11 @@ import contextlib
 import math
 from dataclasses import dataclass
 
-from milib import statistics
 from milib.adaptive import ADAPTIVE
 from milib.errors import UserError
 from milib.report import verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
-from milib.study.comparisons import Comparison
 from milib.study.params import Params
 from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
 from milib.views.styling import WORDS
@@ -293,26 +291,4 @@ def choices(run: RunFolder) -> list[dict[str, str]]:
             column = "PGD-10" if row["column"] == PRIMARY else row["column"]
             told = {"choice": row["choice"], "row": row["row"], "column": column}
             found.append(told | {"difference": signed(row, name)})
-    return found
-
-
-def as_published(run: RunFolder) -> dict[str, str]:
-    """Rows of the paper's own net whose prediction is attacked, as in the authors' code.
-
-    - run: the run's folder.
-
-    Returns row -> here minus the paper in points, under untargeted PGD-10.
-    """
-    settings = settings_of(run)
-    if settings.model != "resnet50":
-        return {}
-    scores = verdicts.records(run, "score")
-    count = max((len(record["result"]["labels"]) for record in scores), default=0)
-    paper, found = paper_table(settings), {}
-    for row in run.table("otherwise"):
-        printed = paper.get(row["row"], {}).get(row["column"], "<")
-        if row["choice"] == "the prediction is attacked" and not printed.startswith("<"):
-            here = number(row, "otherwise") / 100
-            values = statistics.two_proportions(here, count, float(printed) / 100, 1000)
-            found[row["row"]] = verdicts.difference(Comparison(row["row"], *values))
     return found

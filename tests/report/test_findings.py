@@ -9,7 +9,7 @@ import pytest
 
 from milib import files
 from milib.errors import UserError
-from milib.report import beyond_cells, findings, results, trainings, verdicts
+from milib.report import beside_paper, beyond_cells, findings, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import paths
 from milib.study.claims import Comparison
@@ -327,24 +327,37 @@ def test_gains_are_told_with_their_ratios_and_at_one_ratio(tmp_path):
     assert verdicts.gains(run, claim("b", "holds", 0.1) | {"of": {}}) == []
 
 
-def test_choices_are_told_where_they_matter_and_beside_the_paper_on_its_own_net(tmp_path):
+def test_choices_are_told_where_they_matter(tmp_path):
     difference = '"difference, points","difference, points low","difference, points high"'
     table = f"choice,row,column,here,otherwise,{difference}\n"
     table += "pool,A,clean,1,2,1.0,0.5,1.5\npool,B,clean,1,1,-0.1,-0.5,0.3\n"
     for model in ("Mixup", "Mixup + MI-OL"):
         table += f"the prediction is attacked,{model},untargeted_pgd10,1,3.6,2.6,2.0,3.2\n"
-    paper_net, compact = (
-        put(tmp_path / name, {"score-a": ({}, scores(1))}, otherwise=table)
-        for name in ("c10", "c10_compact")
-    )
-    told = {(row["row"], row["column"], row["difference"]) for row in results.choices(paper_net)}
+    run = put(tmp_path / "c10", {"score-a": ({}, scores(1))}, otherwise=table)
+    told = {(row["row"], row["column"], row["difference"]) for row in results.choices(run)}
     assert ("A", "clean", "+1.0 [+0.5, +1.5]") in told
     assert ("Mixup", "PGD-10", "+2.6 [+2.0, +3.2]") in told
     assert not any(row == "B" for row, _, _ in told)
-    beside = results.as_published(paper_net)
-    assert beside["Mixup"] == "+0.0 [-1.7, +1.7]", "the paper prints 3.6"
-    assert beside["Mixup + MI-OL"].startswith("-22.5 ["), "the paper prints 26.1"
-    assert results.as_published(compact) == {}
+
+
+def test_the_papers_net_stands_beside_the_paper_with_label_and_prediction_attacked(tmp_path):
+    cell = "untargeted_pgd10,untargeted_pgd10 low,untargeted_pgd10 high"
+    rows = "Mixup,0.2,0.1,0.7\nMixup + MI-OL,20.0,18.0,22.0\nMixup + another,9.0,8.0,9.9\n"
+    rows += "Mixup + Guo et al. (2018),5.0,4.0,6.0\n"
+    otherwise = "choice,row,column,here,otherwise\n"
+    for row, value in (("Mixup", 3.6), ("Mixup + MI-OL", 25.0)):
+        otherwise += f"the prediction is attacked,{row},untargeted_pgd10,1,{value}\n"
+    tables = {"oblivious": f"row,{cell}\n{rows}", "otherwise": otherwise}
+    paper_net, compact = (
+        put(tmp_path / name, {"score-a": ({}, scores(1))}, **tables)
+        for name in ("c10", "c10_compact")
+    )
+    mixup, ol, guo = beside_paper.reached(paper_net)
+    assert mixup[:3] == ["Mixup", "3.6", "0.2 [0.1, 0.7]"]
+    assert mixup[4:] == ["3.6", "+0.0 [-1.7, +1.7]", "prediction"]
+    assert ol[1] == "26.1" and ol[3].startswith("-6.1 [-") and ol[-1] == "prediction"
+    assert guo[4:] == ["–", "–", "neither"]
+    assert beside_paper.reached(compact) == []
 
 
 def reading(folder, *weights: str) -> RunFolder:
