@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping
-from fractions import Fraction
 
 import torch
 from torch import nn
@@ -117,7 +116,9 @@ def steps(recipe: dict, per_epoch: int) -> int:
     - recipe: see `length`. Of an epoch's part the whole steps count, so that it is never all of it.
     - per_epoch: steps of an epoch.
     """
-    return math.floor(Fraction(str(length(recipe))) * per_epoch)  # 1.15 * 100 is 114.99 as a float
+    whole, part = divmod(length(recipe), 1)
+    of_part = math.floor(round(part * per_epoch, 6))  # 0.15 * 100 may be 14.99 as a float
+    return int(whole) * per_epoch + min(of_part, per_epoch - 1)
 
 
 def rate(settings: dict, progress: float) -> float:

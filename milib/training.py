@@ -202,7 +202,7 @@ class Trainer:
         - path: the file.
 
         Raises UserError where the file is damaged, holds a training of another recipe, other data,
-        precision, device type or VERSION, does not hold together, or is beyond `stop_epoch`.
+        precision, device type or VERSION, or does not hold together.
         """
         wanted = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         if self.settings["momentum"]:
@@ -220,9 +220,13 @@ class Trainer:
         self.epoch, self.step = position["epoch"], position["step"]
         self.seconds, self.log = position["seconds"], position["log"]
         self.total.fill_(position["total"])
-        if self.taken > self.last:
-            at = math.ceil(1e4 * self.taken / self.steps_per_epoch) / 1e4
-            raise UserError(f"{path} is at epoch {at}: set a later stop_epoch, or delete it")
+
+    def beyond(self) -> str:
+        """How far past its stop this training stands, and what to do; empty where it does not."""
+        if self.taken <= self.last:
+            return ""
+        at = math.ceil(1e4 * self.taken / self.steps_per_epoch) / 1e4
+        return f"is at epoch {at}, past where training stops: stop it later, or delete this"
 
     def end_epoch(self, entry: dict) -> None:
         """Keep the epoch's entry in the log and stand at the next epoch's first step.
@@ -236,6 +240,18 @@ class Trainer:
 
 def _nothing(_news: dict | int) -> None:
     """What is called where nobody wants to be told."""
+
+
+def _go_on(trainer: Trainer, state: Path, epsilon: float, report: Callable) -> None:
+    """Go on from a state, and report its log anew. UserError where it is not of this training."""
+    trainer.restore(state)
+    for entry in trainer.log:
+        if entry.get("heldout_epsilon", epsilon) != epsilon:
+            found = entry["heldout_epsilon"]
+            raise UserError(f"{state} measured with epsilon {found}, not {epsilon}: delete it")
+        report(entry)
+    if why := trainer.beyond():
+        raise UserError(f"{state} {why}")
 
 
 @torch.inference_mode(False)  # whatever the caller is in: gradients are recorded,
@@ -257,9 +273,9 @@ def train(
     - recipe: what decides the weights, a plain dict; see below.
     - splits: the data, on the device to train on. Every epoch is scored on `heldout`; `test` is
       not read.
-    - state: the file of the unfinished training, saved every minute and where it is stopped within
-      an epoch. Gone on from where it exists and is of this recipe (but for stop_epoch), data,
-      precision, device type and VERSION. The caller removes it. By default nothing is saved.
+    - state: the file of the unfinished training, saved every minute and where it is stopped. Gone
+      on from where it exists and is of this recipe (but for stop_epoch), data, precision, device
+      type and VERSION. The caller removes it. By default nothing is saved.
     - epsilon: radius of PGD-10 on held-out images, on pixels in [0, 1].
     - precision: "fp32" (default) or "bf16" (autocast).
     - chunk: held-out images of a forward pass, by default 256.
@@ -308,12 +324,7 @@ def train(
     trainer = Trainer(recipe, splits, precision)
     recipes.check_net(recipe, trainer.model, splits.train)
     if state is not None and state.exists():
-        trainer.restore(state)
-        for entry in trainer.log:
-            if entry.get("heldout_epsilon", epsilon) != epsilon:
-                found = entry["heldout_epsilon"]
-                raise UserError(f"{state} measured with epsilon {found}, not {epsilon}: delete it")
-            report(entry)
+        _go_on(trainer, state, epsilon, report)
     saved = time.perf_counter()
     while trainer.epoch * trainer.steps_per_epoch < trainer.last:
         order, started = trainer.order(), time.perf_counter()
@@ -326,12 +337,13 @@ def train(
                 trainer.save(state)
         trainer.watch.stop(trainer.epoch + 1)
         if trainer.step < trainer.steps_per_epoch:  # this epoch has no entry in the log
-            if state is not None:
-                trainer.save(state)  # a later stop goes on from here
+            trainer.seconds += time.perf_counter() - started
             break
         entry = {"epoch": trainer.epoch + 1, "loss": trainer.total.item() / len(trainer.data)}
         entry |= trainer.heldout(chunk, epsilon) | {"heldout_epsilon": epsilon}
         entry["seconds"] = round(trainer.seconds + time.perf_counter() - started, 2)
         trainer.end_epoch(entry)
         report(entry)
+    if state is not None and trainer.epoch < recipe["epochs"]:
+        trainer.save(state)  # a later stop goes on from here
     return {name: value.detach() for name, value in trainer.model.state_dict().items()}, trainer.log

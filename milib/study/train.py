@@ -61,14 +61,18 @@ def ship_state(study: Study, name: str, folder: Path) -> None:
     """Put what an unfinished training left into `folder`/state, in parts that fit one file.
 
     - study: the run.
-    - name: the model. Once it is trained to its end, its state is removed there.
+    - name: the model. Once it is trained to its end, its state is removed there; once it is
+      stopped, a state that is there stays.
     - folder: a curated run.
     """
     state = study.models.state_path(name)
+    parts, done = folder / "state" / state.name, study.models.find(name) is not None
+    if done and STOP in recipe(study.params, name) and files.read_parts(parts):
+        return  # what is there may be further than where this training stopped
     if state.exists():
-        files.write_parts(folder / "state" / state.name, state.read_bytes())
-    elif study.models.find(name) and STOP not in recipe(study.params, name):
-        files.write_parts(folder / "state" / state.name, b"")
+        files.write_parts(parts, state.read_bytes())
+    elif done and STOP not in recipe(study.params, name):
+        files.write_parts(parts, b"")
 
 
 COMMAND = "python -m milib.study.train"

@@ -285,6 +285,10 @@ class TrainedModels:
                 raise
             state.unlink()
             raise UserError(f"delete {parts}.*, or copy all again: {error}") from None
+        if why := trainer.beyond():
+            if shipped:
+                state.unlink()
+            raise UserError(f"{f'{parts}.*' if shipped else state} {why}")
         return trainer.taken, trainer.last
 
     def _too_long(self, missing: list[str], seconds: float) -> str:

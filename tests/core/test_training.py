@@ -307,7 +307,7 @@ def test_a_stop_may_be_set_later_but_not_before_where_a_state_stands(short, few,
     found, log = training.train(stopped, few, path, epsilon=0.1)
     assert all(torch.equal(found[key], state[0][f"model.{key}"]) for key in found)
     assert len(log) == 1
-    line = r"state is at epoch 1\.2: set a later stop_epoch, or delete it$"
+    line = r"state is at epoch 1\.2, past where training stops: stop it later, or delete this$"
     with pytest.raises(UserError, match=line):
         training.train(stopped | {"stop_epoch": 1.0}, few, path, epsilon=0.1)
     later, _ = training.train(stopped | {"stop_epoch": 1.8}, few, path, epsilon=0.1)
@@ -338,9 +338,10 @@ def test_an_epoch_that_is_interrupted_before_it_is_scored_is_scored_later(
 
 
 def test_of_a_part_of_an_epoch_the_whole_steps_count():
-    whole, stops = {"epochs": 12}, (1.15, 1.999, 2, 9.87)
-    steps = {stop: recipes.steps(whole | {"stop_epoch": stop}, 100) for stop in stops}
-    assert steps == {1.15: 115, 1.999: 199, 2: 200, 9.87: 987}
+    whole, stops = {"epochs": 12}, (1.15, 1.999, 2, 9.87, 4 / 3, 2.9999999999)
+    steps = [recipes.steps(whole | {"stop_epoch": stop}, 300) for stop in stops]
+    assert steps == [345, 599, 600, 2961, 400, 899]
+    assert recipes.steps(whole, 300) == 3600
 
 
 @pytest.mark.parametrize("stop", [0, 0.5, 4, True, "2", None, float("nan")])

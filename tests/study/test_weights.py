@@ -113,10 +113,14 @@ def test_a_stop_may_be_set_while_a_training_is_under_way(stopped, tmp_path):
     assert study.models._steps("erm") == (1, 10)  # four steps an epoch
     assert study.model("erm").weights == stopped("anew").model("erm").weights
     assert study.models.state_path("erm").exists()  # a later stop goes on from there
-    with pytest.raises(UserError, match=r"is at epoch 2\.5: set a later stop_epoch"):
-        stopped("early", stop_epochs={"erm": 2}).models._steps("erm")
+    earlier = stopped("early", stop_epochs={"erm": 2})
+    with pytest.raises(UserError, match=r"is at epoch 2\.5, past where training stops"):
+        earlier.models._steps("erm")
     train.ship_state(study, "erm", tmp_path / "shipped")
-    assert list((tmp_path / "shipped" / "state").iterdir())
+    [part] = (tmp_path / "shipped" / "state").iterdir()
+    part.write_bytes(further := b"of another machine")
+    train.ship_state(study, "erm", tmp_path / "shipped")
+    assert part.read_bytes() == further
     whole = stopped("early", stop_epochs={})
     assert whole.model("erm").weights == stopped("another", stop_epochs={}).model("erm").weights
     assert not whole.models.state_path("erm").exists()
