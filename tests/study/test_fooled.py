@@ -208,13 +208,21 @@ def test_committed_weights_say_what_they_are(root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["c10", "c10_compact", "c10_compact_seed1", "c100_compact"])
-def test_committed_weights_are_of_the_official_images(root, cifar_root, tmp_path, run, monkeypatch):
+@pytest.mark.parametrize(
+    ("run", "count"),
+    [("c10", 1), ("c10_500", 2), ("c10_compact", 4), ("c10_compact_seed1", 2), ("c100_compact", 2)],
+)
+def test_committed_weights_are_of_the_official_images(
+    root, cifar_root, tmp_path, run, count, monkeypatch
+):
     monkeypatch.setenv("MILIB_OUTPUTS", str(tmp_path))
     overrides = {"data_root": str(cifar_root), "device": "cpu", "precision": "fp32"}
     study = Study(params.load(root / "params" / f"{run}.yaml", overrides), "test")
-    for path in (study.store.reference / "checkpoints").glob("*.safetensors"):
-        study.models.read(path.stem.rpartition("-")[0], path)
+    found = {name: study.models.find(name) for name in training.MODELS}
+    shipped = {name: path for name, path in found.items() if path is not None}
+    assert len(shipped) == count
+    for name, path in shipped.items():
+        study.models.read(name, path)
 
 
 # The training code
