@@ -18,7 +18,7 @@ from milib.study.device import check_precision, resolve_device, resolve_precisio
 from milib.study.identity import check_training
 from milib.study.made import provenance
 from milib.study.params import Params
-from milib.study.paths import reference_root, run_name
+from milib.study.paths import reference_root
 from milib.study.store import Store, lock
 
 
@@ -199,7 +199,7 @@ class TrainedModels:
     def _lent(self) -> Path:
         """The shipped weights of `weights_of`; without it those of the run itself."""
         lender = self.params.weights_of
-        folder = reference_root() / run_name(lender) if lender else self.store.reference
+        folder = reference_root() / lender if lender else self.store.reference
         return folder / "checkpoints"
 
     def trained_with(self) -> dict[str, str]:

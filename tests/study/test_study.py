@@ -53,7 +53,8 @@ def test_a_cpu_without_bf16_reads_what_was_attacked_with_it_and_neither_attacks_
     with pytest.raises(UserError, match="no bf16 instructions"):
         study.require("erm")
     model = dataclasses.replace(tiny(device="cpu").model("erm"), precision="bf16")
-    assert model.scorer is not None
+    predicted = model.scorer(study.points(2).x)  # what needs no attack goes on
+    assert torch.equal(predicted, tiny(device="cpu").model("erm").scorer(study.points(2).x))
     with pytest.raises(UserError, match="no bf16 instructions"):
         _ = model.attacker
 
