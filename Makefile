@@ -1,11 +1,14 @@
 # `make study` runs the whole study; `make test` tests it. Both set everything up from nothing.
 #   make study RUN=c10_compact ARGS='-p n_test 100'
+#   make study RUN='c10 c100' PROFILE=slurm
 RUN ?= digits
 ARGS ?=
+PROFILE ?=
 SHELL := /bin/bash
 # As they were written: neither make nor a shell reads the quotes in them.
 export MILIB_RUN := $(value RUN)
 export MILIB_ARGS := $(value ARGS)
+export MILIB_PROFILE := $(value PROFILE)
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
@@ -23,15 +26,8 @@ setup: .venv/.ready
 	$$UV pip sync -q --python $(PY) --compile-bytecode constraints.txt && $$UV pip install -q --python $(PY) --no-deps -e .
 	@touch .venv/.ready
 
-# 04 and its models come first: it takes longest, and nothing waits for the others. What a notebook
-# took in an earlier run goes once this one is through.
 study: setup
-	@OUT="$$($(PY) -m milib.study.arguments)" && STARTED="$$(mktemp)" && \
-	trap 'rm -f "$$STARTED"' EXIT && \
-	snakemake --cores all --rerun-triggers params --rerun-incomplete \
-	  --quiet host progress reason rules --prioritize "$$OUT/notebooks/04_oblivious.ipynb" && \
-	mkdir -p "$$OUT/profile" && find "$$OUT/profile" -name '*.seconds' ! -newer "$$STARTED" -delete && \
-	$(PY) -m milib.report "$$(basename "$$OUT")"
+	@$(PY) -m milib.study.launch
 
 lab: setup
 	@jupyter lab --notebook-dir=.
@@ -72,7 +68,7 @@ notebooks: setup
 # Pin what pyproject.toml asks for; run after changing it.
 constraints:
 	@UV=$$(command -v uv || echo .uv/bin/uv); \
-	$$UV pip compile pyproject.toml --extra study --group dev --universal --no-header --no-annotate --no-emit-index-url -o constraints.txt -q
+	$$UV pip compile pyproject.toml --extra study --extra slurm --group dev --universal --no-header --no-annotate --no-emit-index-url -o constraints.txt -q
 
 clean:
 	rm -rf .venv .bench .uv .snakemake outputs/digits

@@ -1,10 +1,15 @@
 """Files that are complete or absent, checked when read: bytes, tensors, large files in parts."""
 
+import contextlib
+import functools
 import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
+import time
 from pathlib import Path
 
 import safetensors.torch
@@ -45,10 +50,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     - path: where; its folder is made where it is missing.
     - content: the bytes.
 
-    The temporary name is .NAME.UNIQUE.tmp: two writers, on whatever host, never share one. Raises
-    UserError where the file cannot be written: no room, a read-only folder, a folder of that name.
+    The temporary name is .NAME.PLACE.PROCESS.UNIQUE.tmp: two writers, on whatever host, never share
+    one. Raises UserError where the file cannot be written: no room, a read-only folder, a folder of
+    that name.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    owner = f"{_place()}.{os.getpid()}.{secrets.token_hex(8)}"
+    temporary = path.with_name(f".{path.name}.{owner}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -64,6 +71,49 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"{path} cannot be written ({len(content)} bytes): {_why(error)}; "
             "make room there, or choose a folder that can be written"
         ) from None
+
+
+@functools.cache
+def _place() -> str:
+    """Where this process's number means something: this boot of this host, and this container."""
+    about = [platform.node()]
+    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with contextlib.suppress(OSError):
+            link = os.path.islink(source)
+            about.append(os.readlink(source) if link else Path(source).read_text())
+    return digest(about)
+
+
+DAY = 86400
+"""Seconds after which a temporary file of another host is left over: no write takes so long."""
+TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16})\.(\d+)\.[0-9a-f]{16}\.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `write_atomic` whose process was killed, in all its folders.
+
+    - folder: there or not.
+
+    A process of another host cannot be asked: its files go once they are a day old.
+    """
+    for path in folder.rglob(".*.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        with contextlib.suppress(OSError):  # it is gone, or it cannot be removed
+            if found and (_is_dead(*found.groups()) or time.time() - path.stat().st_mtime > DAY):
+                path.unlink()
+
+
+def _is_dead(place: str, process: str) -> bool:
+    """Whether a process of this host is known to have ended."""
+    if place != _place():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's: it lives; no process has such a number
+        pass
+    return False
 
 
 def _why(error: OSError) -> str:

@@ -1,8 +1,4 @@
-"""Parameters on a command line: papermill's options, in papermill's reading.
-
-`python -m milib.study.arguments` prints the folder of the run that `make study` is to make, ready
-for it, or the one line that says why there is none.
-"""
+"""Parameters on a command line: papermill's options, in papermill's reading."""
 
 import base64
 import os
@@ -10,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import yaml
@@ -18,7 +14,7 @@ import yaml
 from milib.checks import shown
 from milib.errors import UserError
 from milib.study.params import Params, load, read_yaml
-from milib.study.paths import outputs_root, parameter_file
+from milib.study.paths import parameter_file
 from milib.study.store import lost_records
 from milib.study.strict_yaml import parse
 
@@ -101,11 +97,20 @@ def option(values: dict[str, Any]) -> str:
     return f"-y {shlex.quote(yaml.safe_dump(values, **style).strip())}"
 
 
-def study() -> tuple[Path, dict[str, Any], Params]:
-    """What `make study` is to make: the parameter file, what is changed in it, and the run.
+class Asked(NamedTuple):
+    """A run that `make study` is to make: its parameter file, what is changed in it, and itself."""
 
-    They come from $MILIB_RUN (by default digits) and $MILIB_ARGS, which reach this process with
-    whatever quotes they have. Raises UserError where they describe no run.
+    file: Path
+    changed: dict[str, Any]
+    run: Params
+
+
+def studies() -> list[Asked]:
+    """The runs that `make study` is to make.
+
+    $MILIB_RUN names their parameter files (by default digits), and $MILIB_ARGS changes parameters
+    of all. Both reach this process with whatever quotes they have. Raises UserError where they
+    describe no run, or one twice.
     """
     text = os.environ.get("MILIB_ARGS", "")
     try:
@@ -114,9 +119,14 @@ def study() -> tuple[Path, dict[str, Any], Params]:
         raise UserError(f"ARGS is {shown(text)}: a quote in it is not closed") from None
     if {"-h", "--help"} & set(words):
         raise UserError("ARGS takes papermill's options -p, -r, -y, -f and -b, as in -p seed 1")
-    path = parameter_file(os.environ.get("MILIB_RUN", "digits"))
-    values = read(words, "ARGS")[1] if words else {}
-    return path, values, load(path, values)
+    values, found = read(words, "ARGS")[1] if words else {}, []
+    for name in os.environ.get("MILIB_RUN", "").split() or ["digits"]:
+        path = parameter_file(name)
+        asked = Asked(path, values, load(path, values))
+        if any(asked.run.run == other.run.run for other in found):
+            raise UserError(f"RUN and ARGS name the run '{asked.run.run}' twice: once is enough")
+        found.append(asked)
+    return found
 
 
 def forget_lost(folder: Path) -> None:
@@ -128,12 +138,3 @@ def forget_lost(folder: Path) -> None:
     """
     for name in lost_records(folder):
         (folder / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    try:
-        out = outputs_root() / study()[2].run
-        forget_lost(out)
-        print(out)
-    except UserError as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -1,11 +1,16 @@
 """What the Snakefile runs: a job for each model and each notebook, and when one is run again."""
 
+import contextlib
+import functools
 import json
+import re
+import subprocess
+from pathlib import Path
 
 from milib.files import digest
-from milib.study import identity
+from milib.study import identity, job
 from milib.study.params import Params, paper_run
-from milib.study.paths import outputs_root, project_root, reference_root
+from milib.study.paths import project_root, reference_root
 from milib.study.rules import claims_table
 from milib.study.weights import recipe
 
@@ -36,7 +41,7 @@ def models_of(notebook: str, run: Params) -> tuple[str, ...]:
 
 
 def checkpoints(notebook: str, run: Params) -> list[str]:
-    """The weights that a notebook needs and that no curated run ships: paths in the run's folder.
+    """The weights that a notebook needs and that no curated run ships: paths in the outputs folder.
 
     - notebook: its file name without ending.
     - run: the run.
@@ -46,8 +51,57 @@ def checkpoints(notebook: str, run: Params) -> list[str]:
         file = f"checkpoints/{name}-{digest(recipe(run, name))}.safetensors"
         shipped = (reference_root() / each / file for each in (run.run, run.weights_of) if each)
         if not any(path.exists() for path in shipped):
-            found.append(str(outputs_root() / run.run / file))
+            found.append(f"{run.run}/{file}")
     return found
+
+
+COMMAND = Path(job.__file__)
+"""What runs a job; see its head."""
+ASKED = {
+    "small": {"runtime": 60, "mem_mb": 3000},
+    "compact": {"runtime": 480, "mem_mb": 6000},
+    "resnet50": {"runtime": 720, "mem_mb": 16000},
+}
+"""What a job asks a cluster for, by architecture: minutes and MB. One that ran out of its minutes
+goes on from there when its run is made again."""
+CORES = 2
+"""Of a job on a cluster where the run does not say."""
+
+
+@functools.cache
+def longest() -> int | None:
+    """The minutes that Slurm's default partition gives a job; None where nothing tells."""
+    with contextlib.suppress(OSError):
+        command = ["sinfo", "--noheader", "--format", "%P %l"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = re.search(r"^\S+\* (?:(\d+)-)?(?:(\d+):)?(\d+):\d\d$", done.stdout, re.MULTILINE)
+        if found:
+            days, hours, minutes = (int(number or 0) for number in found.groups())
+            return (24 * days + hours) * 60 + minutes
+    return None
+
+
+def resources(run: Params) -> dict[str, int]:
+    """What a job of the run asks a cluster for: minutes, MB of memory, and the paper's net a GPU.
+
+    - run: the run. Another net asks for a GPU where its device is CUDA, and none does on a CPU.
+    """
+    asked = ASKED[run.model]
+    wants = run.device.startswith("cuda") or (run.device == "auto" and run.model == "resnet50")
+    given = min(asked["runtime"], longest() or asked["runtime"])
+    return asked | {"runtime": given, "gpu": int(wants)}
+
+
+def threads(run: Params, cores: int | None) -> int:
+    """The CPU cores of a job: all of a machine's, or a share of them for each of its GPUs.
+
+    - run: the run; its `threads` come first.
+    - cores: the machine's; None on a cluster.
+    """
+    if run.threads or not cores:
+        return run.threads or CORES
+    side_by_side = len(job.gpus()) if run.device in ("auto", "cuda") else 1
+    return max(1, cores // max(1, side_by_side))
 
 
 def fingerprint(notebook: str, run: Params) -> str:

@@ -1,45 +1,30 @@
 """The files of a run: records, tensors and checkpoints, each made once under a lock."""
 
-import contextlib
-import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 
 from milib.errors import UserError
-from milib.files import AGAIN, digest, read_tensors, write_atomic, write_tensors
+from milib.files import (
+    AGAIN,
+    digest,
+    read_tensors,
+    remove_leftovers,
+    write_atomic,
+    write_tensors,
+)
 from milib.study.identity import code_digest
+from milib.study.locks import lock
 from milib.study.made import commit, provenance
 
 NOT_FINITE = "the result holds NaN or inf: so do the weights or the data behind it"
 KEYS = frozenset("name notebook fingerprint checksum seconds identity made result".split())
 """Of a record."""
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """One process at a time: who needs the same file waits until it is there.
-
-    - path: the file; the lock lies beside it.
-
-    Raises UserError where the folder takes no lock.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path.with_name(f".{path.name}.lock"), "w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            raise UserError(
-                f"{path.parent} takes no lock ({error.strerror}): "
-                "set MILIB_OUTPUTS to a local folder that can be written"
-            ) from None
-        yield
 
 
 class Store:
@@ -61,6 +46,7 @@ class Store:
         self.device = device or torch.device("cpu")
         self.events: list[dict] = []
         commit()  # what runs is named, or refused, before the tree can change
+        remove_leftovers(self.folder)
 
     def note(self, kind: str, name: str, seconds: float, cached: bool) -> None:
         """One line of the profile: what took how long, what came from the cache.

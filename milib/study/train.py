@@ -1,6 +1,6 @@
 """Train models of a run without a notebook, and ship them.
 
-python -m milib.study.train RUN MODEL... [-p KEY VALUE]... [--ship [FOLDER]]
+python -m milib.study.train RUN MODEL... [-p KEY VALUE]... [--limited] [--ship [FOLDER]]
 
 Parameters are given as papermill takes them: -p, -r, -y, -f, -b and their long names. With --ship
 the weights go to outputs/reference/RUN (or FOLDER) in half precision. What a stopped training left
@@ -80,6 +80,11 @@ ARGUMENTS = (
     click.Argument(["run"]),
     click.Argument(["models"], nargs=-1, required=True),
     click.Option(
+        ["--limited"],
+        is_flag=True,
+        help="On a CPU, refuse what takes more than the run's max_hours, as a notebook does.",
+    ),
+    click.Option(
         ["--ship"],
         is_flag=False,
         flag_value="",
@@ -104,7 +109,8 @@ def main(words: list[str]) -> None:
     started, about = time.perf_counter(), "Train models of a run without a notebook, and ship them."
     given, overrides = arguments.read(words, COMMAND, ARGUMENTS, about)
     models = [checks.choice("MODEL", name, training.MODELS) for name in given["models"]]
-    run = params.load(paths.parameter_file(given["run"]), {"max_hours": 1e4} | overrides)
+    unlimited = {} if given["limited"] else {"max_hours": 1e4}
+    run = params.load(paths.parameter_file(given["run"]), unlimited | overrides)
     study = Study(run, f"train_{'_'.join(models)}")
     folder = None
     if given["ship"] is not None:

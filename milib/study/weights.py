@@ -13,13 +13,13 @@ from milib import files, inference, models, recipes, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
-from milib.study import checkpoints, progress
+from milib.study import checkpoints, locks, progress
 from milib.study.device import check_precision, resolve_device, resolve_precision
 from milib.study.identity import check_training
 from milib.study.made import provenance
 from milib.study.params import Params
 from milib.study.paths import reference_root
-from milib.study.store import Store, lock
+from milib.study.store import Store
 
 
 def recipe(params: Params, name: str) -> dict:
@@ -306,7 +306,7 @@ class TrainedModels:
 
     def _load(self, name: str) -> Model:
         settings = recipe(self.params, name)
-        with lock(self.store.folder / "locks" / name):
+        with locks.lock(self.store.folder / "locks" / name):
             path = self.find(name)
             if path is None:
                 path = self._train(name)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +58,46 @@ def test_a_stop_inside_a_write_leaves_no_temporary_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.write_atomic(tmp_path / "a", b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from milib import files
+files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomic(Path(sys.argv[1]), b"x")
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path, monkeypatch):
+    path = tmp_path / "run" / "records" / "a.json"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    [left] = path.parent.iterdir()
+    assert left.name.startswith(".a.json.")
+    names = []
+
+    def looked(source, target):  # in the middle of a write
+        files.remove_leftovers(tmp_path / "run")
+        names.extend(each.name for each in path.parent.iterdir())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", looked)
+        files.write_atomic(path, b"y")
+    assert len(names) == 1 and names[0] != left.name and f".{os.getpid()}." in names[0]
+
+
+def test_what_another_host_left_goes_after_a_day(tmp_path):
+    other = tmp_path / f".a.{16 * '0'}.1.{16 * '1'}.tmp"
+    for path in (other, tmp_path / ".a.tmp", tmp_path / "a.1.tmp"):
+        path.write_bytes(b"")
+    files.remove_leftovers(tmp_path)
+    assert other.exists()
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    files.remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.tmp", "a.1.tmp"]
+    files.remove_leftovers(tmp_path / "nowhere")
 
 
 def test_a_folder_or_a_file_in_the_way_ends_in_a_line(tmp_path):

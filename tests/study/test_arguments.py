@@ -1,11 +1,7 @@
 """Parameters on a command line: what papermill would take, the jobs of `make study` get."""
 
 import base64
-import os
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -113,14 +109,14 @@ def test_a_mistake_in_args_is_one_line(folder, monkeypatch, text, words):
     monkeypatch.setenv("MILIB_ARGS", text)
     monkeypatch.setenv("MILIB_RUN", "digits")
     with pytest.raises(UserError) as error:
-        arguments.study()
+        arguments.studies()
     assert "\n" not in str(error.value)
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def fingerprint(monkeypatch, text: str) -> str:
     monkeypatch.setenv("MILIB_ARGS", text)
-    return jobs.fingerprint("01_train_mixup", arguments.study()[2])
+    return jobs.fingerprint("01_train_mixup", arguments.studies()[0].run)
 
 
 def test_every_option_is_in_the_fingerprint(folder, monkeypatch):
@@ -137,103 +133,21 @@ def test_every_option_is_in_the_fingerprint(folder, monkeypatch):
     assert fingerprint(monkeypatch, "-y 'seed: 010'") == fingerprint(monkeypatch, "-p seed 8")
 
 
+def test_several_runs_have_the_same_changes(folder, monkeypatch):
+    monkeypatch.setenv("MILIB_RUN", " digits c10_compact ")
+    monkeypatch.setenv("MILIB_ARGS", "-p seed 3")
+    found = arguments.studies()
+    assert [(each.file.stem, each.run.run, each.run.seed) for each in found] == [
+        ("digits", "digits", 3),
+        ("c10_compact", "c10_compact", 3),
+    ]
+    monkeypatch.setenv("MILIB_ARGS", "-p run both")
+    with pytest.raises(UserError, match="the run 'both' twice"):
+        arguments.studies()
+
+
 def test_a_file_from_elsewhere_decides_its_run(folder, monkeypatch):
     monkeypatch.setenv("MILIB_ARGS", "-f 'my file.yaml'")
     monkeypatch.setenv("MILIB_RUN", "digits")
-    path, _, run = arguments.study()
+    path, _, run = arguments.studies()[0]
     assert path == ROOT / "params" / "digits.yaml" and (run.run, run.lr) == ("other", 0.5)
-
-
-# make and snakemake
-
-QUOTED = """-p data_root "/my {s}'s $HOME" -y 'seed: 010' -r epochs 2 -p grids '{mi_pl: [0.5], \
-mi_ol: [0.5]}' -p steps '[10, 50]'"""
-STUBS = {
-    "python": 'case "$*" in *milib.report*) echo "report of $3";; *) exec {python} "$@";; esac',
-    "snakemake": 'printf "%s|" "$MILIB_RUN" "$MILIB_ARGS" "$@"; exit ${{FAILS:-0}}',
-}
-
-
-@pytest.fixture
-def project(tmp_path) -> Path:
-    """A copy with a params/2024.yaml, whose snakemake prints what it is given."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("params", "notebooks"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    text = (tmp_path / "params" / "digits.yaml").read_text("utf-8")
-    (tmp_path / "params" / "2024.yaml").write_text(text.replace("run: digits", "run: 2024"))
-    programs = tmp_path / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    (tmp_path / ".venv" / ".ready").touch()
-    for name, script in STUBS.items():
-        (programs / name).write_text("#!/bin/bash\n" + script.format(python=sys.executable))
-        (programs / name).chmod(0o755)
-    return tmp_path
-
-
-def make(project: Path, *words: str, **places: str) -> subprocess.CompletedProcess[str]:
-    """`make study`, set up already, as in a terminal: not as a part of `make test`."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    places |= {"MILIB_OUTPUTS": str(project / "my outputs")}
-    return subprocess.run(
-        ["make", "-o", ".venv/.ready", "study", *words],
-        cwd=project,
-        env=outside | places,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_make_hands_on_what_was_written(project):
-    """Quotes, dollars and braces as they are; what earlier runs took goes when this one is done."""
-    profile = project / "my outputs" / "2024" / "profile"
-    profile.mkdir(parents=True)
-    (profile / "01_train_mixup.seconds").write_text("3\n")
-    failed = make(project, "RUN=2024", FAILS="1")
-    assert failed.returncode != 0 and (profile / "01_train_mixup.seconds").exists()
-    done = make(project, "RUN=2024", f"ARGS={QUOTED}")
-    assert done.returncode == 0, done.stderr
-    run, text, *words = done.stdout.split("|")
-    assert (run, text) == ("2024", QUOTED)
-    assert str(project / "my outputs" / "2024" / "notebooks" / "04_oblivious.ipynb") in words
-    assert done.stdout.endswith("report of 2024\n")
-    assert not list(profile.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("word", "line"),
-    [
-        ("RUN=nope", "nope.yaml does not exist"),
-        ("ARGS=-p epohcs 1", "unknown key 'epohcs'; nearest valid key: 'epochs'"),
-    ],
-)
-def test_make_shows_the_line_that_says_what_is_wrong(project, word, line):
-    done = make(project, word)
-    first, second = done.stderr.splitlines()
-    assert first.startswith("UserError: ") and line in first and second.startswith("make: ***")
-    assert done.returncode != 0 and not done.stdout
-
-
-def test_jobs_get_the_values_of_the_fingerprint(tmp_path):
-    """Through snakemake and the shell, to a model's command and to papermill."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--cores", "1"]
-    command += ["--directory", str(tmp_path), "--snakefile", str(ROOT / "Snakefile")]
-    places = {"MILIB_OUTPUTS": str(tmp_path / "my outputs"), "MILIB_RUN": "digits"}
-    places |= {"MILIB_ARGS": QUOTED}
-    done = subprocess.run(
-        command, env=os.environ | places, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = (done.stdout + done.stderr).splitlines()
-    lines = [line for line in said if "Shell command: " in line and "-y" in line]
-    wanted = {"data_root": "/my {s}'s $HOME", "seed": 8, "epochs": "2"}
-    wanted |= {"grids": "{mi_pl: [0.5], mi_ol: [0.5]}", "steps": "[10, 50]"}
-    kinds = {"milib.study.train": 0, "papermill": 0}
-    for line in lines:
-        words = shlex.split(line.split("Shell command: ")[1])
-        for kind in kinds:
-            kinds[kind] += kind in words
-        at = words.index("-y")
-        assert arguments.read(words[at : at + 2], "ARGS")[1] == wanted
-    assert kinds == {"milib.study.train": 7, "papermill": 8}

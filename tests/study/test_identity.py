@@ -106,6 +106,7 @@ def test_records_depend_on_all_that_computes_them_but_what_is_told_here():
         "milib.study": "says what to install",
         "milib.study.checkpoints": "a record names its weights",
         "milib.study.identity": "this, not what is measured",
+        "milib.study.locks": "keeps",
         "milib.study.made": "noted beside what is measured",
         "milib.study.pinned": "a record names its weights",
         "milib.study.params": "values are part of a record's identity",

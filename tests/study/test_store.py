@@ -5,17 +5,22 @@ They are made anew when their identity changes, and refused when damaged.
 
 import fcntl
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
 
 from milib import files
 from milib.errors import UserError
+from milib.study import locks
 from milib.study.identity import COMPUTE, SOURCES, code_digest
-from milib.study.store import Store, lock, lost_records, read_json, read_profile, read_record
+from milib.study.locks import lock
+from milib.study.store import Store, lost_records, read_json, read_profile, read_record
 
 
 @pytest.fixture
@@ -325,6 +330,41 @@ def test_a_second_process_waits_for_the_first(tmp_path):
         with lock(path):
             assert path.read_text() == "made"
     assert child.returncode == 0
+
+
+def test_who_waits_for_long_is_told_for_whom(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "PATIENCE", 0.01)
+    path, go, line = tmp_path / "locks" / "weights", threading.Event(), ""
+
+    def hold() -> None:
+        with lock(path):
+            inside.set()
+            go.wait(10)
+
+    inside = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert inside.wait(10)
+
+    def let_go() -> None:
+        nonlocal line
+        for _ in range(1000):
+            line += capsys.readouterr().out
+            if line.endswith("\n"):
+                break
+            time.sleep(0.01)
+        go.set()
+
+    watcher = threading.Thread(target=let_go)
+    watcher.start()
+    with lock(path):
+        watcher.join(10)
+    holder.join(10)
+    who = rf"weights is being made by process {os.getpid()} on \S+ since 20\d\d-.*"
+    assert re.fullmatch(rf"» {who}: waiting for it\n", line)
+    refused = pytest.raises(UserError, match=rf"{who}: wait for it, or stop it")
+    with lock(path), refused, lock(path, wait=False):
+        pass
 
 
 def test_two_that_need_the_same_record_compute_it_once(store, tmp_path):

@@ -1,0 +1,137 @@
+"""A job of the Snakefile: runs a command, keeps what it prints, and ends with the run.
+
+python milib/study/job.py FOLDER NAME MADE -- COMMAND...
+
+FOLDER is a run's, and what the command prints goes to FOLDER/logs/NAME.log, whose last line tells
+how it ended. MADE is empty, or the file that the command is to make: it gets it as "{made}" under
+another name, and the file has its own once it is complete. This file is run by its path and needs
+the standard library alone, since importing torch takes seconds.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+DONE, FAILED = "done in", "failed:"
+"""Begin the last line of a log."""
+WATCH = 0.5
+"""Seconds between two looks at whether the run still lives."""
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.split()
+    return []
+
+
+def free_gpu(kept: contextlib.ExitStack) -> str | None:
+    """A GPU that no other job of this machine has; None where there is no choice.
+
+    - kept: the job keeps the GPU until it closes.
+    """
+    several = gpus()
+    for name in several if len(several) > 1 else []:
+        path = Path(tempfile.gettempdir()) / f"milib-gpu-{name}-{os.getuid()}.lock"
+        file = kept.enter_context(path.open("w"))
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return name
+    return None
+
+
+def watched(command: list[str], log: IO[str], environment: dict[str, str]) -> int:
+    """Run a command until it ends, or until the process that started this one has died.
+
+    - command: its words.
+    - log: takes what it prints.
+    - environment: its variables.
+
+    Returns its exit status. Nobody would read on what an orphan makes, and it would be in the way.
+    """
+    parent = os.getppid()
+    with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as child:
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(WATCH)
+            if os.getppid() != parent:
+                child.terminate()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something.
+
+    - path: the log.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def run(folder: Path, name: str, made: str, command: list[str]) -> int:
+    """A job, from its log's first line to its last; returns the exit status.
+
+    - folder: of the run.
+    - name: of the job.
+    - made: the file that it makes; empty: the command sees to that.
+    - command: its words; "{made}" stands for the file.
+    """
+    path, started = folder / "logs" / f"{name}.log", time.monotonic()
+    unfinished = Path(made).with_name(f".{Path(made).name}") if made else None
+    for each in (path.parent, folder / "locks", folder / "profile", Path(made or path).parent):
+        each.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as kept:
+        # a job of a run that was killed, perhaps on another host
+        other = kept.enter_context(open(folder / "locks" / f".{name}.job", "w"))
+        fcntl.flock(other, fcntl.LOCK_EX)
+        log = kept.enter_context(open(path, "w", encoding="utf-8"))
+        environment, gpu = dict(os.environ), free_gpu(kept)
+        if gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        words = [word.replace("{made}", str(unfinished)) for word in command]
+        status = watched(words, log, environment)
+        seconds = time.monotonic() - started
+        if status == 0:
+            if unfinished:
+                os.replace(unfinished, made)
+                (folder / "profile" / f"{name}.seconds").write_text(f"{seconds:.2f}\n")
+            end = f"{DONE} {seconds:.0f} s"
+        else:
+            if unfinished and unfinished.exists():
+                os.replace(unfinished, Path(made).with_suffix(f".failed{Path(made).suffix}"))
+            why = f"ended by signal {-status}" if status < 0 else last_line(path)
+            end = f"{FAILED} {why or f'exit status {status}'}"
+        log.write(f"{end}\n")
+    return 1 if status else 0
+
+
+def main(words: list[str]) -> int:
+    """The command line; returns the exit status.
+
+    - words: FOLDER NAME MADE -- COMMAND...
+    """
+    folder, name, made, _, *command = words
+    try:
+        return run(Path(folder), name, made, command)
+    except OSError as error:
+        print(f"{name}: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # the command has got it too
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

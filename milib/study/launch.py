@@ -1,0 +1,162 @@
+"""`make study`: makes the runs that are asked for, tells of each job, and builds their reports.
+
+$MILIB_RUN names the runs, $MILIB_ARGS changes parameters of all of them, and $MILIB_PROFILE is a
+profile of snakemake, such as slurm in profiles/; without it all runs on this machine.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from milib.errors import UserError
+from milib.files import remove_leftovers
+from milib.study import arguments, job, paths
+from milib.study.locks import lock
+from milib.study.store import lost_records
+
+FIRST = "04_oblivious"
+"""Its models and itself come first: it takes longest, and nothing waits for the others."""
+REPORT = [sys.executable, "-m", "milib.report"]
+LOOK = 0.5
+"""Seconds between two looks at the logs of the jobs."""
+
+
+def forget_lost(folder: Path) -> None:
+    """Remove the executed notebooks that read a record which is gone: run again, they make it.
+
+    - folder: of a run.
+
+    Raises UserError where a profile is damaged.
+    """
+    for name in lost_records(folder):
+        (folder / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
+
+
+def profile() -> list[str]:
+    """The options of snakemake that say where jobs run: this machine's cores, or $MILIB_PROFILE.
+
+    Raises UserError where there is no such profile.
+    """
+    name = os.environ.get("MILIB_PROFILE", "")
+    if not name:
+        return ["--cores", "all"]
+    own = paths.project_root() / "profiles"
+    for folder in (own / name, Path(name).expanduser()):
+        if folder.is_dir():
+            return ["--profile", str(folder.resolve())]
+    known = ", ".join(sorted(path.name for path in own.glob("*") if path.is_dir()))
+    raise UserError(f"PROFILE is {name!r}: a folder with a profile of snakemake, or {known}")
+
+
+def command(folders: list[Path]) -> list[str]:
+    """How snakemake is called.
+
+    - folders: of the runs.
+    """
+    words = [sys.executable, "-m", "snakemake"]
+    words += ["--snakefile", str(paths.project_root() / "Snakefile")]
+    words += ["--directory", str(paths.outputs_root().resolve()), *profile(), "--keep-going"]
+    # `lock` is taken back from whoever is killed; snakemake's own lock is not
+    words += ["--nolock", "--rerun-triggers", "params", "--rerun-incomplete"]
+    return [*words, "--prioritize", *(f"{each.name}/notebooks/{FIRST}.ipynb" for each in folders)]
+
+
+def said(log: Path) -> str:
+    """What snakemake says of its own failure, in a line.
+
+    - log: what it printed.
+    """
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [number for number, line in enumerate(lines) if "Error" in line]
+    return " ".join(lines[errors[0] :][:4] if errors else lines[-1:])[:400]
+
+
+class Watch:
+    """Tells of jobs as their logs come to an end, wherever they run.
+
+    - folders: of the runs.
+    """
+
+    def __init__(self, folders: list[Path]):
+        self.folders, self.started = folders, time.time()
+        self.told: set[Path] = set()
+        self.failed = False
+
+    def look(self) -> None:
+        """Print a line for each job that has ended since the last look."""
+        for folder in self.folders:
+            for path in sorted(folder.glob("logs/*.log")):
+                end = job.last_line(path)
+                new = path not in self.told and path.stat().st_mtime >= self.started
+                if new and end.startswith((job.DONE, job.FAILED)):
+                    self.told.add(path)
+                    failed = end.startswith(job.FAILED)
+                    log = f" (log: {os.path.relpath(path)})" if failed else ""
+                    print(f"{folder.name} {path.stem}: {end}{log}", flush=True)
+                    self.failed |= failed
+
+
+def call(words: list[str], folders: list[Path], descriptors: list[int]) -> int:
+    """Run snakemake and tell of its jobs; returns its exit status.
+
+    - words: of the command.
+    - folders: of the runs.
+    - descriptors: of the locks, which snakemake holds too.
+    """
+    watch, log = Watch(folders), folders[0] / "logs" / "snakemake.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as printed:
+        options = {"stdout": printed, "stderr": printed, "pass_fds": descriptors}
+        with subprocess.Popen(words, **options) as snakemake:
+            signal.signal(signal.SIGTERM, lambda *_: snakemake.terminate())
+            while (status := snakemake.poll()) is None:
+                watch.look()
+                time.sleep(LOOK)
+    watch.look()
+    if status and not watch.failed:
+        raise UserError(f"snakemake ended with {status}: {said(log)} (log: {log})")
+    return status
+
+
+def finish(folder: Path, started: float) -> int:
+    """Build a run's report; returns its exit status.
+
+    - folder: of the run.
+    - started: when `make study` did, in seconds of the clock. What a notebook took before is
+      forgotten.
+    """
+    for path in folder.glob("profile/*.seconds"):
+        if path.stat().st_mtime < started:
+            path.unlink(missing_ok=True)
+    return subprocess.run([*REPORT, folder.name], check=False).returncode
+
+
+def main() -> int:
+    """The command; returns the exit status.
+
+    Raises UserError where nothing was begun, or snakemake itself failed.
+    """
+    root, asked, started = paths.outputs_root(), arguments.studies(), time.time()
+    folders = [root / each.run.run for each in asked]
+    words = command(folders)
+    with contextlib.ExitStack() as held:
+        descriptors = [held.enter_context(lock(folder, wait=False)) for folder in folders]
+        for folder in folders:
+            remove_leftovers(folder)
+            forget_lost(folder)
+        if status := call(words, folders, descriptors):
+            return status
+        return max(finish(folder, started) for folder in folders)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on from here")

@@ -1,0 +1,343 @@
+"""`make study`: what it hands on, what its jobs leave behind, and what a stopped one is told."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from milib import files
+from milib.errors import UserError
+from milib.study import arguments, job, jobs, launch, params, paths
+from milib.study.locks import lock
+
+ROOT = paths.project_root()
+QUOTED = """-p data_root "/my {s}'s $HOME" -y 'seed: 010' -r epochs 2 -p grids '{mi_pl: [0.5], \
+mi_ol: [0.5]}' -p steps '[10, 50]'"""
+STUB = """#!/bin/bash
+case "$*" in *milib.study.launch*) printf "%s|" "$MILIB_RUN" "$MILIB_ARGS" "$MILIB_PROFILE";; esac
+"""
+
+
+def make(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`make study`, set up already, as in a terminal: not as a part of `make test`."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-o", ".venv/.ready", "study", *words]
+    outside |= {"MILIB_OUTPUTS": str(project / "my outputs")}
+    return subprocess.run(
+        command, cwd=project, env=outside, capture_output=True, text=True, check=False
+    )
+
+
+def project_with(folder: Path, python: str) -> Path:
+    """A copy whose python is a script."""
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("params", "notebooks", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / ".ready").touch()
+    program = folder / ".venv" / "bin" / "python"
+    program.write_text(python)
+    program.chmod(0o755)
+    return folder
+
+
+def test_make_hands_on_what_was_written(tmp_path):
+    """Quotes, dollars and braces as they are."""
+    words = ["RUN=c10 c100", f"ARGS={QUOTED}", "PROFILE=slurm"]
+    done = make(project_with(tmp_path, STUB), *words)
+    assert done.stdout == f"c10 c100|{QUOTED}|slurm|", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["RUN=nope"], "nope.yaml does not exist"),
+        (["ARGS=-p epohcs 1"], "unknown key 'epohcs'; nearest valid key: 'epochs'"),
+        (["PROFILE=nope"], "PROFILE is 'nope': a folder with a profile of snakemake, or slurm"),
+    ],
+)
+def test_make_shows_the_line_that_says_what_is_wrong(tmp_path, words, line):
+    real = f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n'
+    done = make(project_with(tmp_path, real), *words)
+    first, second = done.stderr.splitlines()
+    assert first.startswith("UserError: ") and line in first and second.startswith("make: ***")
+    assert done.returncode != 0 and not done.stdout
+
+
+def test_jobs_get_the_values_of_the_fingerprint(tmp_path):
+    """Through snakemake and the shell, to a model's command and to papermill."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--cores", "1"]
+    command += ["--directory", str(tmp_path), "--snakefile", str(ROOT / "Snakefile")]
+    out = tmp_path / "my 'outputs' {x}"
+    places = {"MILIB_OUTPUTS": str(out), "MILIB_RUN": "digits c10", "MILIB_ARGS": QUOTED}
+    done = subprocess.run(
+        command, env=os.environ | places, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = (done.stdout + done.stderr).splitlines()
+    lines = [line for line in said if "Shell command: " in line and "-y" in line]
+    wanted = {"data_root": "/my {s}'s $HOME", "seed": 8, "epochs": "2"}
+    wanted |= {"grids": "{mi_pl: [0.5], mi_ol: [0.5]}", "steps": "[10, 50]"}
+    kinds = {("milib.study.train", run): 0 for run in ("digits", "c10")}
+    kinds |= {("papermill", run): 0 for run in ("digits", "c10")}
+    for line in lines:
+        words = shlex.split(line.split("Shell command: ")[1])
+        folder, name, made, dashes, *command = words[words.index(str(jobs.COMMAND)) + 1 :]
+        run, kind = Path(folder).name, command[2]
+        kinds[kind, run] += 1
+        assert Path(folder).parent == out and dashes == "--"
+        if kind == "papermill":
+            assert made == f"{folder}/notebooks/{name}.ipynb" and "{made}" in command
+            assert f"params/{run}.yaml" in command
+        else:
+            assert made == "" and command[3] == run and "--limited" in command
+        at = command.index("-y")
+        assert arguments.read(command[at : at + 2], "ARGS")[1] == wanted
+    assert kinds == {
+        ("milib.study.train", "digits"): 7,
+        ("papermill", "digits"): 8,
+        ("milib.study.train", "c10"): 4,
+        ("papermill", "c10"): 8,
+    }
+
+
+# A job
+
+COMMAND = [sys.executable, str(jobs.COMMAND)]
+WRITES = "import sys; print('so far', flush=True); open(sys.argv[1], 'w').write('whole')"
+FAILS = WRITES + "; sys.exit('UserError: no room')"
+
+
+def ended(folder: Path, code: str) -> tuple[int, str]:
+    """The status of a job that makes a notebook, and its log's last line."""
+    made = str(folder / "notebooks" / "a.ipynb")
+    words = [*COMMAND, str(folder), "a", made, "--", sys.executable, "-c", code, "{made}"]
+    status = subprocess.run(words, check=False).returncode
+    return status, job.last_line(folder / "logs" / "a.log")
+
+
+def test_a_job_leaves_a_whole_file_and_its_seconds(tmp_path):
+    status, line = ended(tmp_path, WRITES)
+    assert status == 0 and line.startswith("done in ")
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["a.ipynb"]
+    assert float((tmp_path / "profile" / "a.seconds").read_text()) > 0
+    assert "so far" in (tmp_path / "logs" / "a.log").read_text()
+
+
+def test_a_job_that_failed_says_why_and_leaves_what_it_had(tmp_path):
+    status, line = ended(tmp_path, FAILS)
+    assert (status, line) == (1, "failed: UserError: no room")
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["a.failed.ipynb"]
+    assert not list((tmp_path / "profile").iterdir())
+    status, line = ended(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    assert (status, line) == (1, "failed: ended by signal 9")
+
+
+ORPHAN = """
+import subprocess, sys
+job = subprocess.Popen(sys.argv[1:])
+print(job.pid, flush=True)
+job.wait()
+"""
+SLEEPS = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_job_ends_with_the_run_that_started_it(tmp_path):
+    words = [*COMMAND, str(tmp_path), "a", "", "--", sys.executable, "-c", SLEEPS]
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, *words], stdout=subprocess.PIPE, text=True
+    ) as run:
+        own = int(run.stdout.readline())
+        log = tmp_path / "logs" / "a.log"
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child = int(log.read_text())
+        assert alive(own) and alive(child)
+        run.send_signal(signal.SIGKILL)
+    while alive(own) or alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def programs(folder: Path, monkeypatch, **scripts: str) -> None:
+    """Programs that come first in the path."""
+    for name, script in scripts.items():
+        path = folder / "bin" / name.replace("_", "-")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
+def test_jobs_of_a_machine_take_free_gpus(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    names = [f"GPU-{os.getpid()}-{number}" for number in range(2)]
+    programs(tmp_path, monkeypatch, nvidia_smi=f"printf '{names[0]}\\n{names[1]}\\n'")
+    assert job.gpus() == names
+    with ExitStack() as first, ExitStack() as second, ExitStack() as third:
+        assert job.free_gpu(first) == names[0]
+        assert job.free_gpu(second) == names[1]
+        assert job.free_gpu(third) is None
+        first.close()
+        assert job.free_gpu(third) == names[0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert job.gpus() == ["3"]
+    with ExitStack() as kept:
+        assert job.free_gpu(kept) is None  # no choice: the variable stays as it is
+
+
+def test_a_job_sees_its_gpu_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{os.getpid()}x,{os.getpid()}y")
+    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    words = [*COMMAND, str(tmp_path), "a", "", "--", sys.executable, "-c", code]
+    assert subprocess.run(words, check=False).returncode == 0
+    assert (tmp_path / "logs" / "a.log").read_text().startswith(f"{os.getpid()}x\ndone in ")
+
+
+# What a job asks for
+
+
+def test_gpus_share_the_cores_of_a_machine(monkeypatch):
+    digits, c10 = (params.load(ROOT / "params" / f"{name}.yaml") for name in ("digits", "c10"))
+    on_cpu = params.load(ROOT / "params" / "c10.yaml", {"device": "cpu"})
+    two = params.load(ROOT / "params" / "c10.yaml", {"threads": 2})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    found = [jobs.threads(run, 18) for run in (digits, c10, on_cpu, two)]
+    assert found == [1, 4, 18, 2]  # digits say one themselves
+    assert [jobs.threads(run, None) for run in (c10, two)] == [jobs.CORES, 2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert jobs.threads(c10, 18) == 18
+
+
+@pytest.mark.parametrize(
+    ("says", "minutes"),
+    [
+        ("debug* 1:00:00", 60),
+        ("a 10:00\\nb* 2-03:30:00", 3090),
+        ("a* 30:00", 30),
+        ("a* infinite", None),
+        ("a 10:00", None),
+    ],
+)
+def test_no_job_asks_for_more_minutes_than_there_are(tmp_path, monkeypatch, says, minutes):
+    programs(tmp_path, monkeypatch, sinfo=f"printf '{says}\\n'")
+    jobs.longest.cache_clear()
+    try:
+        assert jobs.longest() == minutes
+        run = params.load(ROOT / "params" / "c10.yaml")
+        found = jobs.resources(run)
+        wanted = jobs.ASKED["resnet50"]["runtime"]
+        assert found["runtime"] == min(minutes or wanted, wanted) and found["gpu"] == 1
+        digits = params.load(ROOT / "params" / "digits.yaml")
+        assert jobs.resources(digits)["gpu"] == 0
+    finally:
+        jobs.longest.cache_clear()
+
+
+# The command
+
+MAKES = """
+import sys, time
+from pathlib import Path
+logs = Path("digits/logs")
+(logs / "a.log").write_text("a line\\ndone in 3 s\\n")
+(logs / "b.log").write_text(sys.argv[1])
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch) -> Path:
+    """The working folder, and the outputs folder of `launch.main`."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "OUTPUTS": str(tmp_path),
+        "RUN": "digits",
+        "ARGS": "",
+        "PROFILE": "",
+    }.items():
+        monkeypatch.setenv(f"MILIB_{name}", value)
+    (tmp_path / "digits" / "logs").mkdir(parents=True)
+    return tmp_path
+
+
+def with_snakemake(monkeypatch, *words: str) -> None:
+    """In the place of snakemake, MAKES; in the place of the report, nothing."""
+    monkeypatch.setattr(launch, "command", lambda _: [sys.executable, "-c", MAKES, *words])
+    monkeypatch.setattr(launch, "REPORT", [sys.executable, "-c", "print('report')"])
+
+
+def test_each_job_has_a_line_and_each_run_a_report(outputs, monkeypatch, capfd):
+    folder = outputs / "digits"
+    (folder / "logs" / "old.log").write_text("done in 9 s\n")
+    os.utime(folder / "logs" / "old.log", (1, 1))
+    (folder / "profile").mkdir()
+    (folder / "profile" / "old.seconds").write_text("9\n")
+    os.utime(folder / "profile" / "old.seconds", (1, 1))
+    with_snakemake(monkeypatch, "done in 4 s", "0")
+    assert launch.main() == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said == ["digits a: done in 3 s", "digits b: done in 4 s", "report"]
+    assert not list((folder / "profile").iterdir())
+
+
+def test_a_failed_job_is_named_with_its_log(outputs, monkeypatch, capfd):
+    (outputs / "digits" / "profile").mkdir()
+    (outputs / "digits" / "profile" / "old.seconds").write_text("9\n")
+    os.utime(outputs / "digits" / "profile" / "old.seconds", (1, 1))
+    with_snakemake(monkeypatch, "UserError: x\nfailed: UserError: x", "1")
+    assert launch.main() == 1
+    said = capfd.readouterr().out.splitlines()
+    assert said[1] == "digits b: failed: UserError: x (log: digits/logs/b.log)" and len(said) == 2
+    assert len(list((outputs / "digits" / "profile").iterdir())) == 1
+
+
+def test_snakemakes_own_failure_is_a_line(outputs, monkeypatch):
+    code = "print('begin'); print('WorkflowError:'); print('  no such queue'); exit(1)"
+    monkeypatch.setattr(launch, "command", lambda _: [sys.executable, "-c", code])
+    with pytest.raises(UserError, match=r"ended with 1: WorkflowError: no such queue \(log: "):
+        launch.main()
+
+
+def test_a_run_that_is_being_made_is_refused_and_left_alone(outputs, monkeypatch):
+    with_snakemake(monkeypatch, "done in 4 s", "0")
+    left = outputs / "digits" / ".a.0123456789abcdef.1.0123456789abcdef.tmp"
+    left.write_text("")
+    os.utime(left, (1, 1))
+    words = rf"digits is being made by process {os.getpid()} on \S+ since 20.*: wait for it"
+    with lock(outputs / "digits"), pytest.raises(UserError, match=words):
+        launch.main()
+    assert left.exists() and not list((outputs / "digits" / "logs").iterdir())
+    assert launch.main() == 0  # the lock is free again
+    assert not left.exists()
+
+
+def test_a_notebook_whose_record_is_gone_is_forgotten(outputs, monkeypatch):
+    folder = outputs / "digits"
+    events = [{"kind": "record", "name": "gone.json", "seconds": 1.0, "cached": False}]
+    files.write_atomic(folder / "profile" / "03_theory.json", json.dumps(events).encode())
+    files.write_atomic(folder / "notebooks" / "03_theory.ipynb", b"{}")
+    files.write_atomic(folder / "notebooks" / "04_oblivious.ipynb", b"{}")
+    with_snakemake(monkeypatch, "done in 4 s", "0")
+    assert launch.main() == 0
+    assert [path.stem for path in (folder / "notebooks").iterdir()] == ["04_oblivious"]
