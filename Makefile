@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab test test-rest test-all lint notebooks bench gpu constraints clean
+.PHONY: setup study lab test test-rest test-all lint notebooks bench chaos gpu constraints clean
 
 setup: .venv/.ready
 
@@ -56,6 +56,10 @@ bench: .bench/.ready
 	$$UV pip install -q --python .bench/bin/python --compile-bytecode -c .bench/pins.txt --group bench -e .
 	@touch .bench/.ready
 
+# Kills the study's processes at random moments and inside saves: `make chaos ARGS='--kills 100'`.
+chaos: setup
+	@$(PY) tests/chaos.py $(ARGS)
+
 # A step of outputs/reference/c10/LEDGER.md with the python that is there: `make gpu STEP=5`.
 # Without STEP: the list.
 gpu:
@@ -71,4 +75,4 @@ constraints:
 	$$UV pip compile pyproject.toml --extra study --extra slurm --group dev --universal --no-header --no-annotate --no-emit-index-url -o constraints.txt -q
 
 clean:
-	rm -rf .venv .bench .uv .snakemake outputs/digits
+	rm -rf .venv .bench .uv outputs/.snakemake outputs/digits

@@ -7,6 +7,7 @@ runs that lie there.
 
 import glob
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def tidy(path: Path) -> bytes:
         if any(output.output_type == "error" for output in cell.get("outputs", [])):
             raise UserError(f"{path} stopped with an error: run it again")
     text = nbformat.writes(notebook)
-    for place in (str(paths.project_root()), str(Path.home()) + "/"):
+    for place in (str(paths.project_root()), os.path.expanduser("~/")):
         if len(place) > 3 and place in text:
             what = "a path of this machine does not belong into a curated run"
             raise UserError(f"{path} shows {place}: {what}")

@@ -107,7 +107,9 @@ def run(folder: Path, name: str, made: str, command: list[str]) -> int:
         if status == 0:
             if unfinished:
                 os.replace(unfinished, made)
-                (folder / "profile" / f"{name}.seconds").write_text(f"{seconds:.2f}\n")
+                took = folder / "profile" / f".{name}.seconds"
+                took.write_text(f"{seconds:.2f}\n")
+                os.replace(took, took.with_name(f"{name}.seconds"))
             end = f"{DONE} {seconds:.0f} s"
         else:
             if unfinished and unfinished.exists():

@@ -6,21 +6,25 @@ profile of snakemake, such as slurm in profiles/; without it all runs on this ma
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 from milib.errors import UserError
 from milib.files import remove_leftovers
 from milib.study import arguments, job, paths
-from milib.study.locks import lock
+from milib.study.locks import lock, sign
 from milib.study.store import lost_records
 
 FIRST = "04_oblivious"
 """Its models and itself come first: it takes longest, and nothing waits for the others."""
 REPORT = [sys.executable, "-m", "milib.report"]
+ROOM = 2**20
+"""Bytes that a folder must have left: with fewer, logs are cut short and say nothing."""
 LOOK = 0.5
 """Seconds between two looks at the logs of the jobs."""
 
@@ -44,8 +48,13 @@ def profile() -> list[str]:
     name = os.environ.get("MILIB_PROFILE", "")
     if not name:
         return ["--cores", "all"]
+    for place in (paths.project_root(), paths.outputs_root().resolve()):
+        if odd := set(str(place)) & set("'\"`$\\"):
+            raise UserError(
+                f"PROFILE: {place} has a {odd.pop()}, which snakemake's jobs cannot read"
+            )
     own = paths.project_root() / "profiles"
-    for folder in (own / name, Path(name).expanduser()):
+    for folder in (own / name, Path(os.path.expanduser(name))):
         if folder.is_dir():
             return ["--profile", str(folder.resolve())]
     known = ", ".join(sorted(path.name for path in own.glob("*") if path.is_dir()))
@@ -100,23 +109,42 @@ class Watch:
                     self.failed |= failed
 
 
-def call(words: list[str], folders: list[Path], descriptors: list[int]) -> int:
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
     """Run snakemake and tell of its jobs; returns its exit status.
 
     - words: of the command.
     - folders: of the runs.
-    - descriptors: of the locks, which snakemake holds too.
+    - held: their locks. Snakemake holds them too, should this process be killed.
+
+    Who stops this process stops snakemake and its jobs. Raises UserError where snakemake itself
+    fails.
     """
     watch, log = Watch(folders), folders[0] / "logs" / "snakemake.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    descriptors = [file.fileno() for file in held]
+    # a session of its own: it is interrupted once, by this process
+    options = {"pass_fds": descriptors, "start_new_session": True}
     with open(log, "w") as printed:
-        options = {"stdout": printed, "stderr": printed, "pass_fds": descriptors}
-        with subprocess.Popen(words, **options) as snakemake:
-            signal.signal(signal.SIGTERM, lambda *_: snakemake.terminate())
+        snakemake = subprocess.Popen(words, stdout=printed, stderr=printed, **options)
+        try:
+            for file in held:
+                sign(file, snakemake.pid)
             while (status := snakemake.poll()) is None:
                 watch.look()
                 time.sleep(LOOK)
+        except KeyboardInterrupt:
+            os.killpg(snakemake.pid, signal.SIGINT)
+            snakemake.wait()
+            raise
     watch.look()
+    if status and shutil.disk_usage(log.parent).free < ROOM:
+        raise UserError(f"{folders[0].parent} has no room left: make some, and run again")
     if status and not watch.failed:
         raise UserError(f"snakemake ended with {status}: {said(log)} (log: {log})")
     return status
@@ -143,12 +171,12 @@ def main() -> int:
     root, asked, started = paths.outputs_root(), arguments.studies(), time.time()
     folders = [root / each.run.run for each in asked]
     words = command(folders)
-    with contextlib.ExitStack() as held:
-        descriptors = [held.enter_context(lock(folder, wait=False)) for folder in folders]
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(lock(folder, wait=False)) for folder in folders]
         for folder in folders:
             remove_leftovers(folder)
             forget_lost(folder)
-        if status := call(words, folders, descriptors):
+        if status := call(words, folders, held):
             return status
         return max(finish(folder, started) for folder in folders)
 

@@ -18,14 +18,14 @@ PATIENCE = 60
 
 
 @contextlib.contextmanager
-def lock(path: Path, wait: bool = True) -> Iterator[int]:
+def lock(path: Path, wait: bool = True) -> Iterator[IO[str]]:
     """One process at a time: who needs the same file waits until it is there.
 
     - path: the file; the lock lies beside it.
     - wait: by default, a line names the holder after PATIENCE seconds.
 
-    Gives the lock's descriptor: a child that inherits it holds the lock too. Raises UserError where
-    the folder takes no lock, and with `wait=False` where somebody holds it.
+    Gives the lock's file: a child that inherits it holds the lock too. Raises UserError where the
+    folder takes no lock, and with `wait=False` where somebody holds it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -33,13 +33,13 @@ def lock(path: Path, wait: bool = True) -> Iterator[int]:
             # not "w": it would erase who holds it
             file = stack.enter_context(open(path.with_name(f".{path.name}.lock"), "a+"))
             _acquire(file, path, wait)
-            _sign(file)
+            sign(file, os.getpid())
         except OSError as error:
             raise UserError(
                 f"{path.parent} takes no lock ({error.strerror}): "
                 "set MILIB_OUTPUTS to a folder that can be written, on a file system with locks"
             ) from None
-        yield file.fileno()
+        yield file
 
 
 def _acquire(file: IO[str], path: Path, wait: bool) -> None:
@@ -58,11 +58,15 @@ def _acquire(file: IO[str], path: Path, wait: bool) -> None:
         told.cancel()
 
 
-def _sign(file: IO[str]) -> None:
-    """Write into a lock who holds it."""
+def sign(file: IO[str], process: int) -> None:
+    """Write into a lock who holds it: a process of this host, from now on.
+
+    - file: of the lock.
+    - process: its number.
+    """
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {platform.node()} since {since}")
+    file.write(f"process {process} on {platform.node()} since {since}")
     file.flush()
 
 

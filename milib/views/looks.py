@@ -1,5 +1,6 @@
 """The look of all figures: colours, sizes, and how they are kept."""
 
+import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+
+from milib import files
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; grey for what a reader adds.
 COLOURS = defaultdict(
@@ -66,11 +69,10 @@ def save(figure: Figure, path: Path) -> None:
     - figure: what is saved; its layout is fixed from then on.
     - path: without an ending.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"png": None, "svg": {"Date": None}}
     with plt.rc_context(LOOK):
         for ending in ("png", "svg"):
-            temporary = path.with_name(f".{path.name}.{ending}")
-            figure.savefig(temporary, format=ending, dpi=200, metadata=metadata[ending])
+            content = io.BytesIO()
+            figure.savefig(content, format=ending, dpi=200, metadata=metadata[ending])
             figure.set_layout_engine("none")  # laid out once: it takes as long as drawing
-            temporary.replace(path.with_name(f"{path.name}.{ending}"))
+            files.write_atomic(path.with_name(f"{path.name}.{ending}"), content.getvalue())

@@ -312,6 +312,52 @@ def test_a_failed_job_is_named_with_its_log(outputs, monkeypatch, capfd):
     assert len(list((outputs / "digits" / "profile").iterdir())) == 1
 
 
+def test_a_path_that_a_cluster_cannot_read_is_named(outputs, monkeypatch):
+    monkeypatch.setenv("MILIB_PROFILE", "slurm")
+    monkeypatch.setenv("MILIB_OUTPUTS", str(outputs / "Ann's"))
+    with pytest.raises(UserError, match="Ann's has a ', which"):
+        launch.main()
+    monkeypatch.setenv("MILIB_OUTPUTS", str(outputs / "my outputs"))
+    assert launch.profile() == ["--profile", str(ROOT / "profiles" / "slurm")]
+    monkeypatch.setenv("MILIB_PROFILE", str(outputs))
+    assert launch.profile() == ["--profile", str(outputs)]
+
+
+STAYS = """
+import signal, sys, time
+from pathlib import Path
+def stopped(*_):
+    Path("stopped").touch()
+    sys.exit(1)
+signal.signal(signal.SIGINT, stopped)
+Path("began").touch()
+time.sleep(60)
+"""
+
+
+def test_who_stops_the_command_stops_snakemake(outputs):
+    code = (
+        "from milib.study import launch; import sys; launch.command = lambda _: [sys.executable, "
+    )
+    code += f"'-c', {STAYS!r}]; launch.main()"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as own:
+        deadline = time.monotonic() + 60
+        while not Path("began").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        holder = (outputs / ".digits.lock").read_text()
+        own.send_signal(signal.SIGTERM)
+    assert own.returncode != 0 and Path("stopped").exists()
+    assert holder.startswith("process ") and not holder.startswith(f"process {own.pid} ")
+
+
+def test_a_full_disk_is_named(outputs, monkeypatch):
+    monkeypatch.setattr(launch, "ROOM", 2**80)
+    monkeypatch.setattr(launch, "command", lambda _: [sys.executable, "-c", "exit(1)"])
+    with pytest.raises(UserError, match="has no room left"):
+        launch.main()
+
+
 def test_snakemakes_own_failure_is_a_line(outputs, monkeypatch):
     code = "print('begin'); print('WorkflowError:'); print('  no such queue'); exit(1)"
     monkeypatch.setattr(launch, "command", lambda _: [sys.executable, "-c", code])
