@@ -7,6 +7,7 @@ of one chunk.
 import contextlib
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -82,6 +83,23 @@ def frozen(model: Net, precision: str = "fp32") -> Net:
     return copied.to(torch.bfloat16) if precision == "bf16" else copied
 
 
+LITTLE = 256
+"""Rows of a call that cost little: where a chunk has room for more than there is to do, a call
+takes the next multiple of these."""
+_fitting: dict[object, int] = {}
+"""Rows of a call that the GPU's memory was found to hold, by the code of the function."""
+
+
+def _code(function: Callable) -> object:
+    """What two closures of one `def` share."""
+    return getattr(function, "__code__", type(function))
+
+
+def _rows(function: Callable, chunk: int, count: int) -> int:
+    """The rows of a call: a chunk, or less where there is less to do or less memory."""
+    return min(chunk, _fitting.get(_code(function), chunk), -(-count // LITTLE) * LITTLE)
+
+
 def pieces(chunk: int, *inputs: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
     """Yields (first row, the inputs from there on) in pieces of exactly `chunk` rows.
 
@@ -102,19 +120,47 @@ def _padded(piece: Tensor, missing: int) -> Tensor:
     return torch.cat([piece, piece[:1].expand(missing, *piece.shape[1:])])
 
 
+def _fitted(function: Callable, evaluate: Callable[[int], Tensor], rows: int) -> Tensor:
+    """What `evaluate` makes in calls of so many rows: of half as many where they do not fit.
+
+    What fits is remembered for the function, with a warning. Raises what torch raises where one row
+    is too many.
+    """
+    given = rows
+    while True:
+        try:
+            found = evaluate(rows)
+            break
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+        # outside the handler, which would keep the tensors of what failed
+        torch.cuda.empty_cache()
+        rows = (rows + 1) // 2
+    if rows < given:
+        _fitting[_code(function)] = rows
+        full = f"the GPU's memory is full: {rows} images at once from now on, not {given}"
+        warnings.warn(full, stacklevel=4)
+    return found
+
+
 def chunked(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
     """A function of rows in calls of one shape, its results joined.
 
     - function: takes pieces of the inputs and gives one row for each of theirs.
-    - chunk: rows of a call.
+    - chunk: rows of a call, at most. Where there is less to do, or where the memory of a GPU is too
+      small, calls have fewer, and last bits may be others.
     - inputs: tensors of the same length.
     """
-    if len(inputs[0]) == 0:  # one row that does not count tells the shape
+    count = len(inputs[0])
+    if count == 0:  # one row that does not count tells the shape
         return function(*(tensor.new_zeros(1, *tensor.shape[1:]) for tensor in inputs))[:0]
-    results = []
-    for start, found in pieces(chunk, *inputs):
-        results.append(function(*found)[: len(inputs[0]) - start])
-    return torch.cat(results)
+
+    def evaluate(rows: int) -> Tensor:
+        found = [function(*piece)[: count - start] for start, piece in pieces(rows, *inputs)]
+        return torch.cat(found)
+
+    return _fitted(function, evaluate, _rows(function, chunk, count))
 
 
 def folded(
@@ -128,7 +174,7 @@ def folded(
     """function(x[row], *addresses) in chunks of pairs, differentiable once, in flat memory.
 
     - function: takes images [chunk, C, H, W] and the addresses of their pairs.
-    - chunk: pairs of a call.
+    - chunk: pairs of a call, at most; see `chunked`.
     - weights: what the function depends on besides; those that ask for a gradient get one.
     - x: images [B, C, H, W].
     - row: the image of each pair [P].
@@ -161,20 +207,24 @@ class Folded(torch.autograd.Function):
         addresses: tuple[Tensor, ...],
         *weights: Tensor,
     ) -> Tensor:
-        ctx.function, ctx.chunk, ctx.pairs, ctx.states = function, chunk, (row, *addresses), []
+        ctx.function, ctx.pairs = function, (row, *addresses)
         kind = x.device.type
         autocast = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         ctx.autocast = {"device_type": kind, "enabled": autocast[0], "dtype": autocast[1]}
         ctx.save_for_backward(x, *weights)
-        results = []
-        for start, (where, *piece) in pieces(chunk, *ctx.pairs):
-            left = len(row) - start
-            ctx.states.append(_random_state(x.device))
-            with torch.set_grad_enabled(left <= chunk):
-                images, output = _graph(function, x[where], piece, left)
-            results.append(output.detach())
-        ctx.kept = [(images, output)]
-        return torch.cat(results)
+
+        def evaluate(rows: int) -> Tensor:
+            ctx.chunk, ctx.states, ctx.kept, results = rows, [], [], []
+            for start, (where, *piece) in pieces(rows, *ctx.pairs):
+                left = len(row) - start
+                ctx.states.append(_random_state(x.device))
+                with torch.set_grad_enabled(left <= rows):
+                    images, output = _graph(function, x[where], piece, left)
+                results.append(output.detach())
+                ctx.kept = [(images, output)]
+            return torch.cat(results)
+
+        return _fitted(function, evaluate, _rows(function, chunk, len(row)))
 
     @staticmethod
     @torch.autograd.function.once_differentiable

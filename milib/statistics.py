@@ -102,10 +102,11 @@ def two_proportions(
     return difference, low, high
 
 
-def _wins(clean: Values, adversarial: OtherValues) -> np.ndarray:
-    """[n, m]: 1 where the adversarial score is the higher one, 1/2 at a tie."""
-    difference = adversarial[:, None] - clean[None, :]
-    return (np.sign(difference) + 1) / 2
+def _ranked(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The order of the clean scores; how many are below each adversarial one, and not above."""
+    order = np.argsort(clean, kind="stable")
+    below = np.searchsorted(clean[order], adversarial, "left")
+    return order, below, np.searchsorted(clean[order], adversarial, "right")
 
 
 def auc(clean: Values, adversarial: OtherValues) -> float:
@@ -117,7 +118,8 @@ def auc(clean: Values, adversarial: OtherValues) -> float:
     Raises UserError where there is none, or one is not finite.
     """
     clean, adversarial = _values("clean", clean), _values("adversarial", adversarial)
-    return float(_wins(clean, adversarial).mean())
+    _, below, not_above = _ranked(clean, adversarial)
+    return float((below.sum() + not_above.sum()) / 2 / (len(clean) * len(adversarial)))
 
 
 def auc_samples(clean: Values, adversarial: Values) -> np.ndarray:
@@ -130,7 +132,10 @@ def auc_samples(clean: Values, adversarial: Values) -> np.ndarray:
     clean = _values("clean", clean)
     adversarial = _values("adversarial", adversarial, len(clean))
     weights = _weights(len(clean))
-    return ((weights @ _wins(clean, adversarial)) * weights).sum(1)
+    order, below, not_above = _ranked(clean, adversarial)
+    # the weight of the clean scores below the first, the second, ... in their order
+    summed = np.pad(weights[:, order].cumsum(1), ((0, 0), (1, 0)))
+    return ((summed[:, below] + summed[:, not_above]) / 2 * weights).sum(1)
 
 
 def roc(clean: Values, adversarial: OtherValues) -> tuple[np.ndarray, np.ndarray]:

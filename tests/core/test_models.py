@@ -119,6 +119,61 @@ def test_chunked_keeps_one_shape_and_the_order(total):
     assert len(shapes) == -(-total // 7)
 
 
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_a_chunk_larger_than_the_work_costs_next_to_nothing(with_gradient):
+    shapes = []
+
+    def double(x, *_):
+        shapes.append(len(x))
+        return x * 2
+
+    x = torch.randn(20, 3, requires_grad=with_gradient)
+    if with_gradient:
+        row = torch.arange(20)
+        found = inference.folded(double, 100_000, iter([]), x, row)
+    else:
+        found = inference.chunked(double, 100_000, x)
+    assert torch.equal(found, x * 2) and shapes == [inference.LITTLE]
+
+
+class Crowded:
+    """A function for which a GPU's memory holds so many rows."""
+
+    def __init__(self, most):
+        self.most, self.shapes = most, []
+
+    def __call__(self, x, *_):
+        self.shapes.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return x * x
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_a_full_gpu_halves_the_chunk_once_and_says_so(monkeypatch, with_gradient):
+    monkeypatch.setattr(inference, "_fitting", {})
+    x, row, crowded = torch.randn(50, 3, requires_grad=with_gradient), torch.arange(50), Crowded(9)
+
+    def squares() -> torch.Tensor:
+        if with_gradient:
+            return inference.folded(crowded, 32, iter([]), x, row)
+        return inference.chunked(crowded, 32, x)
+
+    with pytest.warns(UserWarning, match="memory is full: 8 images at once .* not 32") as said:
+        found = squares()
+    assert len(said) == 1
+    assert torch.equal(found, x * x)
+    if with_gradient:
+        found.sum().backward()
+        torch.testing.assert_close(x.grad, 2 * x.detach())
+    crowded.shapes.clear()
+    assert torch.equal(squares(), x * x)  # without a warning, which would fail here
+    assert set(crowded.shapes) == {8}
+    crowded.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        squares()
+
+
 def test_probabilities_are_softmax_without_gradient():
     net, x = inference.frozen(exercised("small")), images("small", 10).requires_grad_()
     found = inference.probabilities(net, x, 4)

@@ -115,6 +115,22 @@ def test_detected_at_is_the_best_rate_any_threshold_allows(clean, adversarial, l
     assert np.trapezoid(true, false) == pytest.approx(statistics.auc(clean, adversarial))
 
 
+def test_aucs_are_those_of_all_pairs_with_ties():
+    draw = np.random.default_rng(3)
+    clean, adversarial = draw.integers(0, 9, 40), draw.integers(2, 11, 40)
+    wins = (np.sign(adversarial[:, None] - clean[None, :]) + 1) / 2
+    assert statistics.auc(clean, adversarial) == wins.mean()
+    weights = statistics._weights(40)
+    expected = ((weights @ wins) * weights).sum(1)
+    np.testing.assert_allclose(statistics.auc_samples(clean, adversarial), expected, rtol=1e-12)
+
+
+def test_auc_of_many_scores_fits_into_memory():
+    """All pairs would be ten thousand million."""
+    many = np.arange(100_000.0)
+    assert statistics.auc(many, many) == 0.5
+
+
 def test_auc_samples_resample_images_with_both_their_scores():
     draw = np.random.default_rng(2)
     clean = draw.normal(0, 1, 150)
