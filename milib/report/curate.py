@@ -133,6 +133,7 @@ def curate(folder: Path, target: Path) -> None:
     Raises UserError, before anything is written, where the run is not whole.
     """
     run, before = RunFolder(folder), RunFolder(target)
+    files.remove_leftovers(target)
     left = listed(run.path, "notebooks/*.ipynb")
     for path in left:
         if path.stem.endswith(".failed"):
@@ -148,14 +149,14 @@ def curate(folder: Path, target: Path) -> None:
         _check_as_it_ran(run, name)
     records = before.records() | kept_records(run)
     notes = merged(before.notes(), run.notes() | {"profile": timed(run)}, set(notebooks))
-    used = named_records(notes["profile"])
+    used, as_svg = named_records(notes["profile"]), shown_as_svg(target.name)
+    # before the notes are written: what is killed in between finds in them what is still to go
+    _remove(target, before.notes(), notes, as_svg)
     files.write_atomic(target / PACKED, pack({n: records[n] for n in records if n in used}))
     text = json.dumps(notes, indent=1, ensure_ascii=False) + "\n"
     files.write_atomic(target / NOTES, text.encode())
     for name, content in notebooks.items():
         files.write_atomic(target / "notebooks" / f"{name}.ipynb", content)
-    as_svg = shown_as_svg(target.name)
-    _remove(target, before.notes(), notes, as_svg)
     for path in _exhibits(run.path, as_svg):
         files.write_atomic(target / path.relative_to(run.path), path.read_bytes())
 

@@ -246,6 +246,7 @@ def build(folder: Path) -> Path:
     run = RunFolder(folder)
     if not run.path.is_dir():
         raise UserError(f"{run.path} does not exist: `make study RUN={run.name}` makes it")
+    files.remove_leftovers(run.path)
     notebooks, logs, used = pages(run), training_logs(run), used_records(run)
     groups = claim_groups(run.records(), used)
     body = TEMPLATES.get_template("index.html.j2").render(

@@ -81,6 +81,23 @@ def last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+def settle(made: Path, unfinished: Path, status: int) -> None:
+    """Give what a command made its name: its own where it is whole, else <name>.failed.
+
+    - made: the file's own name.
+    - unfinished: where the command wrote it.
+    - status: of the command; below 0 where it was killed, perhaps while it wrote.
+    """
+    failed = made.with_suffix(f".failed{made.suffix}")
+    if status == 0:
+        os.replace(unfinished, made)
+        failed.unlink(missing_ok=True)
+    elif status > 0 and unfinished.exists():
+        os.replace(unfinished, failed)
+    else:
+        unfinished.unlink(missing_ok=True)
+
+
 def run(folder: Path, name: str, made: str, command: list[str]) -> int:
     """A job, from its log's first line to its last; returns the exit status.
 
@@ -104,16 +121,15 @@ def run(folder: Path, name: str, made: str, command: list[str]) -> int:
         words = [word.replace("{made}", str(unfinished)) for word in command]
         status = watched(words, log, environment)
         seconds = time.monotonic() - started
+        if unfinished:
+            settle(Path(made), unfinished, status)
         if status == 0:
             if unfinished:
-                os.replace(unfinished, made)
                 took = folder / "profile" / f".{name}.seconds"
                 took.write_text(f"{seconds:.2f}\n")
                 os.replace(took, took.with_name(f"{name}.seconds"))
             end = f"{DONE} {seconds:.0f} s"
         else:
-            if unfinished and unfinished.exists():
-                os.replace(unfinished, Path(made).with_suffix(f".failed{Path(made).suffix}"))
             why = f"ended by signal {-status}" if status < 0 else last_line(path)
             end = f"{FAILED} {why or f'exit status {status}'}"
         log.write(f"{end}\n")

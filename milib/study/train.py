@@ -115,6 +115,7 @@ def main(words: list[str]) -> None:
     folder = None
     if given["ship"] is not None:
         folder = Path(given["ship"]) if given["ship"] else study.store.reference
+        files.remove_leftovers(folder)
     signal.signal(signal.SIGTERM, _stopped)
     for name in models:
         try:

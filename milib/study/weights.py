@@ -312,6 +312,8 @@ class TrainedModels:
                 path = self._train(name)
             else:
                 self.store.note("checkpoint", path.name, 0.0, True)
+            if recipes.STOP not in settings:  # a killed process may have left it
+                self.state_path(name).unlink(missing_ok=True)
         weights, header = self.read(name, path)
         net = models.build(settings["model"], settings["classes"], self._channels, 0)
         wanted = net.state_dict()
@@ -344,7 +346,5 @@ class TrainedModels:
             weights, log = training.train(settings, self.splits, state, **options)
         more = {"heldout_epsilon": self.params.epsilon, "made": provenance(self.device)}
         checkpoints.write(path, weights, settings, self.trained_with(), log, **more)
-        if recipes.STOP not in settings:
-            state.unlink(missing_ok=True)
         self.store.note("checkpoint", path.name, sum(e["seconds"] for e in log), False)
         return path

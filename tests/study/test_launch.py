@@ -137,8 +137,15 @@ def test_a_job_that_failed_says_why_and_leaves_what_it_had(tmp_path):
     assert (status, line) == (1, "failed: UserError: no room")
     assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["a.failed.ipynb"]
     assert not list((tmp_path / "profile").iterdir())
-    status, line = ended(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    status, line = ended(tmp_path, WRITES)
+    assert status == 0
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["a.ipynb"]
+
+
+def test_a_killed_job_leaves_nothing_that_may_be_torn(tmp_path):
+    status, line = ended(tmp_path, WRITES + "; import os; os.kill(os.getpid(), 9)")
     assert (status, line) == (1, "failed: ended by signal 9")
+    assert not list((tmp_path / "notebooks").iterdir())
 
 
 ORPHAN = """
