@@ -91,22 +91,38 @@ class Watch:
     """
 
     def __init__(self, folders: list[Path]):
-        self.folders, self.started = folders, time.time()
+        self.folders = folders
+        self.before = {path: path.stat().st_mtime_ns for path in self._logs()}
         self.told: set[Path] = set()
         self.failed = False
 
-    def look(self) -> None:
-        """Print a line for each job that has ended since the last look."""
+    def _logs(self) -> list[Path]:
+        """The logs of all runs."""
+        found: list[Path] = []
         for folder in self.folders:
-            for path in sorted(folder.glob("logs/*.log")):
-                end = job.last_line(path)
-                new = path not in self.told and path.stat().st_mtime >= self.started
-                if new and end.startswith((job.DONE, job.FAILED)):
-                    self.told.add(path)
-                    failed = end.startswith(job.FAILED)
-                    log = f" (log: {os.path.relpath(path)})" if failed else ""
-                    print(f"{folder.name} {path.stem}: {end}{log}", flush=True)
-                    self.failed |= failed
+            found += sorted(folder.glob("logs/*.log"))
+        return found
+
+    def look(self, over: bool = False) -> None:
+        """Print a line for each job that has ended since the last look.
+
+        - over: whether all have ended: a log without its last line is then of a job that was
+          killed. By default False.
+        """
+        for path in self._logs():
+            # by its change, not by a clock: another host's may be behind
+            if path in self.told or path.stat().st_mtime_ns == self.before.get(path):
+                continue
+            end = job.last_line(path)
+            if not end.startswith((job.DONE, job.FAILED)):
+                if not over:
+                    continue
+                end = f"{job.FAILED} killed, or out of time or memory"
+            self.told.add(path)
+            failed = end.startswith(job.FAILED)
+            log = f" (log: {os.path.relpath(path)})" if failed else ""
+            print(f"{path.parents[1].name} {path.stem}: {end}{log}", flush=True)
+            self.failed |= failed
 
 
 def _interrupt(*_) -> None:
@@ -142,7 +158,7 @@ def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
             os.killpg(snakemake.pid, signal.SIGINT)
             snakemake.wait()
             raise
-    watch.look()
+    watch.look(over=True)
     if status and shutil.disk_usage(log.parent).free < ROOM:
         raise UserError(f"{folders[0].parent} has no room left: make some, and run again")
     if status and not watch.failed:

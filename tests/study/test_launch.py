@@ -319,6 +319,13 @@ def test_a_failed_job_is_named_with_its_log(outputs, monkeypatch, capfd):
     assert len(list((outputs / "digits" / "profile").iterdir())) == 1
 
 
+def test_a_job_that_a_cluster_killed_is_named(outputs, monkeypatch, capfd):
+    with_snakemake(monkeypatch, "a line", "1")
+    assert launch.main() == 1
+    line = "digits b: failed: killed, or out of time or memory (log: digits/logs/b.log)"
+    assert capfd.readouterr().out.splitlines()[1] == line
+
+
 def test_a_path_that_a_cluster_cannot_read_is_named(outputs, monkeypatch):
     monkeypatch.setenv("MILIB_PROFILE", "slurm")
     monkeypatch.setenv("MILIB_OUTPUTS", str(outputs / "Ann's"))
