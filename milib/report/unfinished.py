@@ -45,9 +45,14 @@ def take(run: Path, packed: Path) -> int:
 
     Raises UserError where there are none of this code, and where a record is damaged.
     """
-    records, taken = _of_this_code(unpack(packed)), 0
+    kept = unpack(packed)
+    records, taken = _of_this_code(kept), 0
     if not records:
-        raise UserError(f"{packed} has no record of this code: the run begins anew")
+        commits = sorted({str(each["made"]["commit"]) for each in kept.values()})
+        raise UserError(
+            f"{packed} has no record of this code: the run goes on at commit "
+            f"{' or '.join(commits)}, and here the run begins anew"
+        )
     for name, content in records.items():
         path = run / "records" / name
         if not path.exists():
