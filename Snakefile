@@ -47,10 +47,12 @@ rule model:
     output: "{run}/checkpoints/{model}-{recipe}.safetensors"
     params: stem = stem
     threads: threads
-    resources: runtime = resource("runtime"), mem_mb = resource("mem_mb"), gpu = resource("gpu")
+    resources:
+        runtime = resource("runtime"), mem_mb = resource("mem_mb"), gpu = resource("gpu"),
+        choose = resource("choose"),
     shell:
         "cd {ROOT:q} && exec {PYTHON:q} {JOB:q} {OUT:q}/{wildcards.run} train_{wildcards.model} '' "
-        "-- {PYTHON:q} -m milib.study.train {params.stem} {wildcards.model} --limited {OPTIONS}"
+        "{resources.choose} -- {PYTHON:q} -m milib.study.train {params.stem} {wildcards.model} --limited {OPTIONS}"
 
 
 rule notebook:
@@ -61,9 +63,11 @@ rule notebook:
         fingerprint = lambda wildcards:
             jobs.fingerprint(wildcards.notebook, ASKED[wildcards.run].run),
     threads: threads
-    resources: runtime = resource("runtime"), mem_mb = resource("mem_mb"), gpu = resource("gpu")
+    resources:
+        runtime = resource("runtime"), mem_mb = resource("mem_mb"), gpu = resource("gpu"),
+        choose = resource("choose"),
     # A failed run leaves its notebook, with the red cells, as <notebook>.failed.ipynb.
     shell:
         "cd {ROOT:q} && exec {PYTHON:q} {JOB:q} {OUT:q}/{wildcards.run} {wildcards.notebook} "
-        "{OUT:q}/{output:q} -- {PYTHON:q} -m papermill notebooks/{wildcards.notebook}.ipynb "
+        "{OUT:q}/{output:q} {resources.choose} -- {PYTHON:q} -m papermill notebooks/{wildcards.notebook}.ipynb "
         "'{{made}}' -f params/{params.stem}.yaml {OPTIONS} --log-output --no-progress-bar"

@@ -15,7 +15,6 @@ from milib.checks import shown
 from milib.errors import UserError
 from milib.study.params import Params, load, read_yaml
 from milib.study.paths import parameter_file
-from milib.study.store import lost_records
 from milib.study.strict_yaml import parse
 
 
@@ -127,14 +126,3 @@ def studies() -> list[Asked]:
             raise UserError(f"RUN and ARGS name the run '{asked.run.run}' twice: once is enough")
         found.append(asked)
     return found
-
-
-def forget_lost(folder: Path) -> None:
-    """Remove the executed notebooks that read a record which is gone: run again, they make it.
-
-    - folder: of a run.
-
-    Raises UserError where a profile is damaged.
-    """
-    for name in lost_records(folder):
-        (folder / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)

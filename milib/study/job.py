@@ -1,11 +1,12 @@
 """A job of the Snakefile: runs a command, keeps what it prints, and ends with the run.
 
-python milib/study/job.py FOLDER NAME MADE -- COMMAND...
+python milib/study/job.py FOLDER NAME MADE GPU -- COMMAND...
 
 FOLDER is a run's, and what the command prints goes to FOLDER/logs/NAME.log, whose last line tells
 how it ended. MADE is empty, or the file that the command is to make: it gets it as "{made}" under
-another name, and the file has its own once it is complete. This file is run by its path and needs
-the standard library alone, since importing torch takes seconds.
+another name, and the file has its own once it is complete. GPU is 1 where the job is to have one of
+several for itself, else 0. This file is run by its path and needs the standard library alone, since
+importing torch takes seconds.
 """
 
 import contextlib
@@ -38,37 +39,66 @@ def gpus() -> list[str]:
     return []
 
 
-def free_gpu(kept: contextlib.ExitStack) -> str | None:
-    """A GPU that no other job of this machine has; None where there is no choice.
+def lives(parent: int) -> bool:
+    """Whether the process that started this one is still there.
+
+    - parent: its number, as it was at the beginning.
+    """
+    return os.getppid() == parent
+
+
+def locked(file: IO[str]) -> bool:
+    """Take a lock where it is free.
+
+    - file: of the lock, which its closing gives back.
+    """
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def free_gpu(kept: contextlib.ExitStack, parent: int) -> str | None:
+    """A GPU that no other job of this user has, once there is one; None where there is no choice.
 
     - kept: the job keeps the GPU until it closes.
+    - parent: see `lives`; nobody waits for a GPU whose run has died.
     """
     several = gpus()
-    for name in several if len(several) > 1 else []:
-        path = Path(tempfile.gettempdir()) / f"milib-gpu-{name}-{os.getuid()}.lock"
-        file = kept.enter_context(path.open("w"))
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return name
+    folder = Path(tempfile.gettempdir())
+    paths = [folder / f"milib-gpu-{name}-{os.getuid()}.lock" for name in several]
+    files = [kept.enter_context(path.open("w")) for path in paths] if len(several) > 1 else []
+    while files and lives(parent):
+        for name, file in zip(several, files, strict=True):
+            if locked(file):
+                return name
+        time.sleep(WATCH)
     return None
 
 
-def watched(command: list[str], log: IO[str], environment: dict[str, str]) -> int:
+def watched(
+    command: list[str], log: IO[str], environment: dict[str, str], parent: int, lock: IO[str]
+) -> int:
     """Run a command until it ends, or until the process that started this one has died.
 
     - command: its words.
     - log: takes what it prints.
     - environment: its variables.
+    - parent: see `lives`.
+    - lock: of the job; the command holds it too, should this process be killed.
 
     Returns its exit status. Nobody would read on what an orphan makes, and it would be in the way.
     """
-    parent = os.getppid()
-    with subprocess.Popen(command, stdout=log, stderr=log, env=environment) as child:
+    held = {"pass_fds": (lock.fileno(),)}
+    with subprocess.Popen(command, stdout=log, stderr=log, env=environment, **held) as child:
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 return child.wait(WATCH)
-            if os.getppid() != parent:
+            except subprocess.TimeoutExpired:
+                if not lives(parent):
+                    child.terminate()
+            except KeyboardInterrupt:  # the command may not have got it
                 child.terminate()
 
 
@@ -98,28 +128,33 @@ def settle(made: Path, unfinished: Path, status: int) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def run(folder: Path, name: str, made: str, command: list[str]) -> int:
+def run(folder: Path, name: str, made: str, gpu: bool, command: list[str]) -> int:
     """A job, from its log's first line to its last; returns the exit status.
 
     - folder: of the run.
     - name: of the job.
     - made: the file that it makes; empty: the command sees to that.
+    - gpu: whether it is to have a GPU for itself.
     - command: its words; "{made}" stands for the file.
     """
-    path, started = folder / "logs" / f"{name}.log", time.monotonic()
+    parent, path = os.getppid(), folder / "logs" / f"{name}.log"
     unfinished = Path(made).with_name(f".{Path(made).name}") if made else None
     for each in (path.parent, folder / "locks", folder / "profile", Path(made or path).parent):
         each.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as kept:
-        # a job of a run that was killed, perhaps on another host
-        other = kept.enter_context(open(folder / "locks" / f".{name}.job", "w"))
-        fcntl.flock(other, fcntl.LOCK_EX)
-        log = kept.enter_context(open(path, "w", encoding="utf-8"))
-        environment, gpu = dict(os.environ), free_gpu(kept)
-        if gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        lock = kept.enter_context(open(folder / "locks" / f".{name}.job", "w"))
+        if not locked(lock):
+            print(f"{name}: a job of a run that was killed makes it: waiting for it", flush=True)
+            while not locked(lock):
+                if not lives(parent):
+                    return 1
+                time.sleep(WATCH)
+        log, started = kept.enter_context(open(path, "w", encoding="utf-8")), time.monotonic()
+        environment = dict(os.environ)
+        if gpu and (name_of_gpu := free_gpu(kept, parent)):
+            environment["CUDA_VISIBLE_DEVICES"] = name_of_gpu
         words = [word.replace("{made}", str(unfinished)) for word in command]
-        status = watched(words, log, environment)
+        status = watched(words, log, environment, parent, lock)
         seconds = time.monotonic() - started
         if unfinished:
             settle(Path(made), unfinished, status)
@@ -139,15 +174,15 @@ def run(folder: Path, name: str, made: str, command: list[str]) -> int:
 def main(words: list[str]) -> int:
     """The command line; returns the exit status.
 
-    - words: FOLDER NAME MADE -- COMMAND...
+    - words: FOLDER NAME MADE GPU -- COMMAND...
     """
-    folder, name, made, _, *command = words
+    folder, name, made, gpu, _, *command = words
     try:
-        return run(Path(folder), name, made, command)
+        return run(Path(folder), name, made, gpu == "1", command)
     except OSError as error:
         print(f"{name}: {error.filename or folder}: {error.strerror}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # the command has got it too
+    except KeyboardInterrupt:  # while it waited
         return 130
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -70,7 +71,12 @@ CORES = 2
 
 @functools.cache
 def longest() -> int | None:
-    """The minutes that Slurm's default partition gives a job; None where nothing tells."""
+    """The minutes that Slurm's default partition gives a job; None where nothing tells.
+
+    A profile of one's own may name another partition: it sees to its minutes itself.
+    """
+    if os.environ.get("MILIB_PROFILE") != "slurm":
+        return None
     with contextlib.suppress(OSError):
         command = ["sinfo", "--noheader", "--format", "%P %l"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -85,23 +91,28 @@ def resources(run: Params) -> dict[str, int]:
     """What a job of the run asks a cluster for: minutes, MB of memory, and the paper's net a GPU.
 
     - run: the run. Another net asks for a GPU where its device is CUDA, and none does on a CPU.
+
+    `choose` is 1 where a machine's job takes one of its GPUs: see `job.free_gpu`.
     """
     asked = ASKED[run.model]
     wants = run.device.startswith("cuda") or (run.device == "auto" and run.model == "resnet50")
     given = min(asked["runtime"], longest() or asked["runtime"])
-    return asked | {"runtime": given, "gpu": int(wants)}
+    choose = run.device in ("auto", "cuda")
+    return asked | {"runtime": given, "gpu": int(wants), "choose": int(choose)}
 
 
 def threads(run: Params, cores: int | None) -> int:
     """The CPU cores of a job: all of a machine's, or a share of them for each of its GPUs.
 
-    - run: the run; its `threads` come first.
+    - run: the run, which may say it itself; its jobs are never more than the GPUs that they share.
     - cores: the machine's; None on a cluster.
     """
-    if run.threads or not cores:
+    if not cores:
         return run.threads or CORES
-    side_by_side = len(job.gpus()) if run.device in ("auto", "cuda") else 1
-    return max(1, cores // max(1, side_by_side))
+    side_by_side = len(job.gpus()) if run.device in ("auto", "cuda") else 0
+    if side_by_side > 1:  # no more jobs than GPUs
+        return max(run.threads, cores // side_by_side, 1)
+    return run.threads or cores
 
 
 def fingerprint(notebook: str, run: Params) -> str:

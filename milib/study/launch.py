@@ -6,6 +6,7 @@ profile of snakemake, such as slurm in profiles/; without it all runs on this ma
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -80,7 +81,7 @@ def said(log: Path) -> str:
     - log: what it printed.
     """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [number for number, line in enumerate(lines) if "Error" in line]
+    errors = [number for number, line in enumerate(lines) if re.search("Error|Exception", line)]
     return " ".join(lines[errors[0] :][:4] if errors else lines[-1:])[:400]
 
 
@@ -92,8 +93,7 @@ class Watch:
 
     def __init__(self, folders: list[Path]):
         self.folders = folders
-        self.before = {path: path.stat().st_mtime_ns for path in self._logs()}
-        self.told: set[Path] = set()
+        self.seen = {path: path.stat().st_mtime_ns for path in self._logs()}
         self.failed = False
 
     def _logs(self) -> list[Path]:
@@ -111,14 +111,15 @@ class Watch:
         """
         for path in self._logs():
             # by its change, not by a clock: another host's may be behind
-            if path in self.told or path.stat().st_mtime_ns == self.before.get(path):
+            changed = path.stat().st_mtime_ns
+            if changed == self.seen.get(path):
                 continue
             end = job.last_line(path)
             if not end.startswith((job.DONE, job.FAILED)):
                 if not over:
                     continue
                 end = f"{job.FAILED} killed, or out of time or memory"
-            self.told.add(path)
+            self.seen[path] = changed
             failed = end.startswith(job.FAILED)
             log = f" (log: {os.path.relpath(path)})" if failed else ""
             print(f"{path.parents[1].name} {path.stem}: {end}{log}", flush=True)
@@ -129,36 +130,61 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
+def started(words: list[str], log: Path, held: list[IO[str]]) -> subprocess.Popen:
+    """A process that runs snakemake, in a session of its own: it is interrupted by this one alone.
+
+    - words: of the command.
+    - log: takes what it prints.
+    - held: locks. It holds them too, should this process be killed.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _interrupt)
+    # what a shell starts with & ignores SIGINT, and so would its children
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    descriptors = [file.fileno() for file in held]
+    with open(log, "w") as printed:
+        options = {"stdout": printed, "stderr": printed, "start_new_session": True}
+        snakemake = subprocess.Popen(words, pass_fds=descriptors, **options)
+    signal.signal(signal.SIGINT, before)
+    return snakemake
+
+
+def stop(snakemake: subprocess.Popen) -> None:
+    """Interrupt snakemake and its jobs, and wait for their end, however often that is interrupted.
+
+    - snakemake: its process.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended
+        os.killpg(snakemake.pid, signal.SIGINT)
+    while snakemake.poll() is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            snakemake.wait()
+
+
 def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
     """Run snakemake and tell of its jobs; returns its exit status.
 
     - words: of the command.
     - folders: of the runs.
-    - held: their locks. Snakemake holds them too, should this process be killed.
+    - held: their locks.
 
     Who stops this process stops snakemake and its jobs. Raises UserError where snakemake itself
     fails.
     """
     watch, log = Watch(folders), folders[0] / "logs" / "snakemake.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    descriptors = [file.fileno() for file in held]
-    # a session of its own: it is interrupted once, by this process
-    options = {"pass_fds": descriptors, "start_new_session": True}
-    with open(log, "w") as printed:
-        snakemake = subprocess.Popen(words, stdout=printed, stderr=printed, **options)
-        try:
-            for file in held:
-                sign(file, snakemake.pid)
-            while (status := snakemake.poll()) is None:
-                watch.look()
-                time.sleep(LOOK)
-        except KeyboardInterrupt:
-            os.killpg(snakemake.pid, signal.SIGINT)
-            snakemake.wait()
-            raise
-    watch.look(over=True)
+    snakemake = started(words, log, held)
+    try:
+        for file in held:
+            sign(file, snakemake.pid)
+        while (status := snakemake.poll()) is None:
+            watch.look()
+            time.sleep(LOOK)
+    except BaseException:  # also where nobody takes what is printed
+        stop(snakemake)
+        raise
+    watch.look(over=status >= 0)  # jobs on a cluster outlive a snakemake that was killed
     if status and shutil.disk_usage(log.parent).free < ROOM:
         raise UserError(f"{folders[0].parent} has no room left: make some, and run again")
     if status and not watch.failed:
@@ -166,17 +192,24 @@ def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
     return status
 
 
-def finish(folder: Path, started: float) -> int:
-    """Build a run's report; returns its exit status.
+def seconds(folder: Path) -> dict[Path, int]:
+    """The files that tell what each notebook took, and when they were written.
+
+    - folder: of a run.
+    """
+    return {path: path.stat().st_mtime_ns for path in folder.glob("profile/*.seconds")}
+
+
+def finish(folder: Path, before: dict[Path, int]) -> bool:
+    """Build a run's report; returns whether it was built.
 
     - folder: of the run.
-    - started: when `make study` did, in seconds of the clock. What a notebook took before is
-      forgotten.
+    - before: its `seconds` from before: what a notebook took then is forgotten.
     """
-    for path in folder.glob("profile/*.seconds"):
-        if path.stat().st_mtime < started:
+    for path, written in seconds(folder).items():
+        if before.get(path) == written:
             path.unlink(missing_ok=True)
-    return subprocess.run([*REPORT, folder.name], check=False).returncode
+    return subprocess.run([*REPORT, folder.name], check=False).returncode == 0
 
 
 def main() -> int:
@@ -184,17 +217,20 @@ def main() -> int:
 
     Raises UserError where nothing was begun, or snakemake itself failed.
     """
-    root, asked, started = paths.outputs_root(), arguments.studies(), time.time()
-    folders = [root / each.run.run for each in asked]
+    # its jobs have other working folders
+    os.environ["MILIB_OUTPUTS"] = str(paths.outputs_root().resolve())
+    folders = [paths.outputs_root() / each.run.run for each in arguments.studies()]
     words = command(folders)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(lock(folder, wait=False)) for folder in folders]
         for folder in folders:
             remove_leftovers(folder)
             forget_lost(folder)
+        before = [seconds(folder) for folder in folders]
         if status := call(words, folders, held):
             return status
-        return max(finish(folder, started) for folder in folders)
+        built = [finish(*each) for each in zip(folders, before, strict=True)]
+        return 0 if all(built) else 1
 
 
 if __name__ == "__main__":
@@ -202,5 +238,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        sys.exit(f"{error.filename or 'make study'}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from here")

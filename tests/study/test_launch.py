@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -90,10 +91,10 @@ def test_jobs_get_the_values_of_the_fingerprint(tmp_path):
     kinds |= {("papermill", run): 0 for run in ("digits", "c10")}
     for line in lines:
         words = shlex.split(line.split("Shell command: ")[1])
-        folder, name, made, dashes, *command = words[words.index(str(jobs.COMMAND)) + 1 :]
+        folder, name, made, choose, dashes, *command = words[words.index(str(jobs.COMMAND)) + 1 :]
         run, kind = Path(folder).name, command[2]
         kinds[kind, run] += 1
-        assert Path(folder).parent == out and dashes == "--"
+        assert Path(folder).parent == out and (choose, dashes) == ("1", "--")
         if kind == "papermill":
             assert made == f"{folder}/notebooks/{name}.ipynb" and "{made}" in command
             assert f"params/{run}.yaml" in command
@@ -119,7 +120,7 @@ FAILS = WRITES + "; sys.exit('UserError: no room')"
 def ended(folder: Path, code: str) -> tuple[int, str]:
     """The status of a job that makes a notebook, and its log's last line."""
     made = str(folder / "notebooks" / "a.ipynb")
-    words = [*COMMAND, str(folder), "a", made, "--", sys.executable, "-c", code, "{made}"]
+    words = [*COMMAND, str(folder), "a", made, "0", "--", sys.executable, "-c", code, "{made}"]
     status = subprocess.run(words, check=False).returncode
     return status, job.last_line(folder / "logs" / "a.log")
 
@@ -168,7 +169,7 @@ def alive(process: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_job_ends_with_the_run_that_started_it(tmp_path):
-    words = [*COMMAND, str(tmp_path), "a", "", "--", sys.executable, "-c", SLEEPS]
+    words = [*COMMAND, str(tmp_path), "a", "", "0", "--", sys.executable, "-c", SLEEPS]
     with subprocess.Popen(
         [sys.executable, "-c", ORPHAN, *words], stdout=subprocess.PIPE, text=True
     ) as run:
@@ -198,25 +199,30 @@ def programs(folder: Path, monkeypatch, **scripts: str) -> None:
 
 def test_jobs_of_a_machine_take_free_gpus(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    names = [f"GPU-{os.getpid()}-{number}" for number in range(2)]
-    programs(tmp_path, monkeypatch, nvidia_smi=f"printf '{names[0]}\\n{names[1]}\\n'")
-    assert job.gpus() == names
+    monkeypatch.setattr(job.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(job, "WATCH", 0.01)
+    programs(tmp_path, monkeypatch, nvidia_smi="printf 'GPU-a\\nGPU-b\\n'")
+    assert job.gpus() == ["GPU-a", "GPU-b"]
+    parent = os.getppid()
     with ExitStack() as first, ExitStack() as second, ExitStack() as third:
-        assert job.free_gpu(first) == names[0]
-        assert job.free_gpu(second) == names[1]
-        assert job.free_gpu(third) is None
-        first.close()
-        assert job.free_gpu(third) == names[0]
+        assert job.free_gpu(first, parent) == "GPU-a"
+        assert job.free_gpu(second, parent) == "GPU-b"
+        freed = threading.Timer(0.1, first.close)  # the third waits
+        freed.start()
+        assert job.free_gpu(third, parent) == "GPU-a" and not freed.is_alive()
+        with ExitStack() as orphan:
+            assert job.free_gpu(orphan, parent + 1) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert job.gpus() == ["3"]
     with ExitStack() as kept:
-        assert job.free_gpu(kept) is None  # no choice: the variable stays as it is
+        assert job.free_gpu(kept, parent) is None  # no choice: the variable stays as it is
 
 
 def test_a_job_sees_its_gpu_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{os.getpid()}x,{os.getpid()}y")
     code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
-    words = [*COMMAND, str(tmp_path), "a", "", "--", sys.executable, "-c", code]
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    words = [*COMMAND, str(tmp_path), "a", "", "1", "--", sys.executable, "-c", code]
     assert subprocess.run(words, check=False).returncode == 0
     assert (tmp_path / "logs" / "a.log").read_text().startswith(f"{os.getpid()}x\ndone in ")
 
@@ -230,10 +236,12 @@ def test_gpus_share_the_cores_of_a_machine(monkeypatch):
     two = params.load(ROOT / "params" / "c10.yaml", {"threads": 2})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     found = [jobs.threads(run, 18) for run in (digits, c10, on_cpu, two)]
-    assert found == [1, 4, 18, 2]  # digits say one themselves
+    assert found == [4, 4, 18, 4]  # digits and the last ask for fewer cores, but there are 4 GPUs
     assert [jobs.threads(run, None) for run in (c10, two)] == [jobs.CORES, 2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert jobs.threads(c10, 18) == 18
+    assert [jobs.threads(run, 18) for run in (digits, c10)] == [1, 18]
+    device = params.load(ROOT / "params" / "c10.yaml", {"device": "cuda:1"})
+    assert [jobs.resources(run)["choose"] for run in (c10, on_cpu, device)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +256,7 @@ def test_gpus_share_the_cores_of_a_machine(monkeypatch):
 )
 def test_no_job_asks_for_more_minutes_than_there_are(tmp_path, monkeypatch, says, minutes):
     programs(tmp_path, monkeypatch, sinfo=f"printf '{says}\\n'")
+    monkeypatch.setenv("MILIB_PROFILE", "slurm")
     jobs.longest.cache_clear()
     try:
         assert jobs.longest() == minutes
@@ -264,11 +273,12 @@ def test_no_job_asks_for_more_minutes_than_there_are(tmp_path, monkeypatch, says
 # The command
 
 MAKES = """
-import sys, time
+import os, sys
 from pathlib import Path
 logs = Path("digits/logs")
 (logs / "a.log").write_text("a line\\ndone in 3 s\\n")
 (logs / "b.log").write_text(sys.argv[1])
+os.utime(logs / "b.log", (5, 5))  # of a host whose clock is behind
 sys.exit(int(sys.argv[2]))
 """
 
