@@ -52,7 +52,8 @@ rule model:
         choose = resource("choose"),
     shell:
         "cd {ROOT:q} && exec {PYTHON:q} {JOB:q} {OUT:q}/{wildcards.run} train_{wildcards.model} '' "
-        "{resources.choose} -- {PYTHON:q} -m milib.study.train {params.stem} {wildcards.model} --limited {OPTIONS}"
+        "{resources.choose} -- {PYTHON:q} -m milib.study.train {params.stem} {wildcards.model} "
+        "--limited {OPTIONS}"
 
 
 rule notebook:
