@@ -70,5 +70,6 @@ rule notebook:
     # A failed run leaves its notebook, with the red cells, as <notebook>.failed.ipynb.
     shell:
         "cd {ROOT:q} && exec {PYTHON:q} {JOB:q} {OUT:q}/{wildcards.run} {wildcards.notebook} "
-        "{OUT:q}/{output:q} {resources.choose} -- {PYTHON:q} -m papermill notebooks/{wildcards.notebook}.ipynb "
-        "'{{made}}' -f params/{params.stem}.yaml {OPTIONS} --log-output --no-progress-bar"
+        "{OUT:q}/{output:q} {resources.choose} -- {PYTHON:q} -m papermill "
+        "notebooks/{wildcards.notebook}.ipynb '{{made}}' -f params/{params.stem}.yaml {OPTIONS} "
+        "--log-output --no-progress-bar"
