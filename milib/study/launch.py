@@ -111,15 +111,15 @@ class Watch:
         """
         for path in self._logs():
             # by its change, not by a clock: another host's may be behind
-            changed = path.stat().st_mtime_ns
-            if changed == self.seen.get(path):
+            if path.stat().st_mtime_ns == self.seen.get(path):
                 continue
             end = job.last_line(path)
             if not end.startswith((job.DONE, job.FAILED)):
                 if not over:
                     continue
                 end = f"{job.FAILED} killed, or out of time or memory"
-            self.seen[path] = changed
+            # as it is now: its last line may have come after the first look at it
+            self.seen[path] = path.stat().st_mtime_ns
             failed = end.startswith(job.FAILED)
             log = f" (log: {os.path.relpath(path)})" if failed else ""
             print(f"{path.parents[1].name} {path.stem}: {end}{log}", flush=True)

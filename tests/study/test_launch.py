@@ -277,8 +277,9 @@ import os, sys
 from pathlib import Path
 logs = Path("digits/logs")
 (logs / "a.log").write_text("a line\\ndone in 3 s\\n")
-(logs / "b.log").write_text(sys.argv[1])
-os.utime(logs / "b.log", (5, 5))  # of a host whose clock is behind
+(logs / "b").write_text(sys.argv[1])
+os.utime(logs / "b", (5, 5))  # of a host whose clock is behind
+os.rename(logs / "b", logs / "b.log")
 sys.exit(int(sys.argv[2]))
 """
 
