@@ -89,8 +89,8 @@ def watched(
 
     Returns its exit status. Nobody would read on what an orphan makes, and it would be in the way.
     """
-    held = {"pass_fds": (lock.fileno(),)}
-    with subprocess.Popen(command, stdout=log, stderr=log, env=environment, **held) as child:
+    held = (lock.fileno(),)
+    with subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=held) as child:
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         while True:
             try:
