@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab test test-rest test-all lint notebooks bench chaos gpu constraints clean
+.PHONY: setup study lab app test test-rest test-all lint notebooks bench chaos gpu constraints clean
 
 setup: .venv/.ready
 
@@ -31,6 +31,10 @@ study: setup
 
 lab: setup
 	@jupyter lab --notebook-dir=.
+
+# All explorers of a run as one page without code: `make app RUN=digits`.
+app: setup
+	@$(PY) -m milib.views.app
 
 lint: setup
 	@ruff check . && ruff format --check .

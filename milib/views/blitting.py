@@ -9,10 +9,11 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from milib.shapes import Points
 from milib.views.looks import LOOK
 
-DOTS = 72
-"""Resolution of the pictures, dots per inch."""
+DOTS = 192
+"""Resolution of the pictures, dots per inch: twice that of a page, for sharp screens."""
 
 
 class Canvas:
@@ -37,11 +38,29 @@ class Canvas:
         self.moving: list[Artist] = []
         self.still = None
 
+    @property
+    def width(self) -> int:
+        """Of the picture on a page, in pixels."""
+        return round(self.agg.figure.bbox.width) // 2
+
     def moves(self, *artists: Artist) -> None:
         """Artists that may look different in the next picture."""
         for artist in artists:
             artist.set_animated(True)
         self.moving += artists
+
+    def nearest(self, axis: str, points: Points, across: float, down: float) -> int | None:
+        """The number of the point that a click hits, within 16 pixels of a page; else None.
+
+        - axis: name of the axes.
+        - points: [n, 2] in its data's units.
+        - across, down: where, as shares of the picture's width and height.
+        """
+        box = self.agg.figure.bbox
+        clicked = np.array([across * box.width, (1 - down) * box.height])
+        distances = np.hypot(*(self.axes[axis].transData.transform(points) - clicked).T)
+        nearest = int(distances.argmin())
+        return nearest if distances[nearest] <= 32 else None
 
     def png(self) -> bytes:
         """The picture as it stands."""

@@ -1,73 +1,20 @@
-"""Explorers for JupyterLab: controls, a picture and its numbers.
+"""The notebooks' explorers: of Fig. 2 (03), of inputs (05) and of Fig. 3(b) (06)."""
 
-Both are made anew when a control is released. Where no frontend is (papermill, nbval, HTML), the
-picture and its numbers stand alone; `progress.frontend` says which it is.
-"""
-
-import base64
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
-from IPython.display import Image, display
 from matplotlib.lines import Line2D
 
 from milib import statistics, theory
+from milib.class_names import class_names
 from milib.study.experiments import reference_row
-from milib.study.progress import frontend
 from milib.study.rows import NAMES, PRIMARY, correct, parameters, tradeoff_points
 from milib.study.study import Study
 from milib.views.blitting import Canvas
-from milib.views.input_explorer import MOST_STEPS, UNTARGETED, Inputs
-from milib.views.looks import COLOURS, OUTSIDE
-
-
-class Explorer:
-    """Controls, and the picture that follows them.
-
-    - controls: name -> widget.
-    - draw: gives a canvas and a text of numbers for the controls' values by name.
-    """
-
-    def __init__(self, controls: dict[str, Any], draw: Callable[..., tuple[Canvas, str]]):
-        self.controls, self.draw = controls, draw
-        self.picture, self.numbers = widgets.Image(format="png"), widgets.HTML()
-        self.redraw()
-        for control in controls.values():
-            control.observe(self.redraw, "value")
-
-    def redraw(self, _change: dict | None = None) -> None:
-        """Draw for the values as they are; the picture before stays until then."""
-        values = {name: control.value for name, control in self.controls.items()}
-        canvas, self.text = self.draw(**values)
-        self.picture.value, self.numbers.value = canvas.png(), f"<pre>{self.text}</pre>"
-
-    def show(self) -> None:
-        """In JupyterLab the controls with the picture; elsewhere the picture and its numbers."""
-        if not frontend():
-            display(Image(self.picture.value))
-            print(self.text)
-            return
-        controls = widgets.HBox(list(self.controls.values()), layout={"flex_flow": "row wrap"})
-        parts = [controls, self.picture, self.numbers]
-        box = widgets.VBox(parts, layout={"align_items": "flex-start"})
-        # For a page made of the saved notebook.
-        still = {"image/png": base64.b64encode(self.picture.value).decode()}
-        still["text/plain"] = self.text
-        display((box._repr_mimebundle_() or {}) | still, raw=True)
-
-
-def _steps(name: str, values: list, value) -> widgets.SelectionSlider:
-    return widgets.SelectionSlider(
-        options=values, value=value, description=name, continuous_update=False
-    )
-
-
-def _slider(name: str, value, low, high, step) -> widgets.Widget:
-    kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
-    return kind(value, min=low, max=high, step=step, description=name, continuous_update=False)
+from milib.views.explorer import Control, Explorer
+from milib.views.input_explorer import ALTS, MOST_STEPS, UNTARGETED, Inputs
+from milib.views.looks import COLOURS
+from milib.views.written import of_pixels, ratios, written
 
 
 def inputs(study: Study, detection: dict[str, dict]) -> Explorer:
@@ -80,30 +27,74 @@ def inputs(study: Study, detection: dict[str, dict]) -> Explorer:
     Predictions are those of the bare model, MI-PL and MI-OL. The step size of PGD is in the
     run's proportion to epsilon. Table 1's values are those with no G left after mixing.
     """
-    run, step = study.params, 0.05
+    run, step, made = study.params, 0.05, Inputs(study, detection)
     model = "mixup" if "mixup" in detection else next(iter(detection))
-    names = [(NAMES[name], name) for name in detection]
+    start = reference_row(study, model)["ratio"]
     # There about 5 % of clean images are flagged.
     quantile = np.quantile(detection[model]["scores"]["clean"]["mi_pl"], 0.95)
-    threshold = round(float(np.clip(quantile, -0.5, 1)) / step) * step
-    targets = [(UNTARGETED, UNTARGETED)]
-    targets += [(f"towards {k}", str(k)) for k in range(run.classes)]
-    sizes = []
-    for share in (0.25, 0.5, 1, 1.5, 2):
-        sizes.append((f"{share:g} of {run.epsilon:.3g}", share * run.epsilon))
+    threshold = round(round(float(np.clip(quantile, -0.5, 1)) / step) * step, 2)
+    names = class_names(run.data, run.classes)
+    targets = {UNTARGETED: UNTARGETED} | {f"towards {n}": str(k) for k, n in enumerate(names)}
+    shares = [share * run.epsilon for share in (0.25, 0.5, 1, 1.5, 2)]
+    thresholds = [round(step * place, 2) for place in range(-10, 21)]
     controls = {
-        "image": _slider("test image", 0, 0, run.n_test - 1, 1),
-        "model": widgets.Dropdown(options=names, value=model, description="model"),
-        "ratio": _slider("lambda", reference_row(study, model)["ratio"], 0.05, 1, 0.05),
-        "draws": _steps("draws N", [1, 3, 10, 30, 100], 30),
-        "epsilon": _steps("epsilon", sizes, run.epsilon),
-        "steps": _slider("PGD steps", run.steps[0], 0, MOST_STEPS, 1),
-        "target": widgets.Dropdown(options=targets, value=UNTARGETED, description="target"),
-        "threshold": _slider("threshold", threshold, -0.5, 1, step),
+        "image": Control(
+            "test image",
+            f"Number of the test image, 0 to {run.n_test - 1}",
+            {str(number): number for number in range(run.n_test)},
+            made.telling(model, start),
+            "number",
+        ),
+        "model": Control(
+            "model",
+            "The net that is attacked and that predicts",
+            {NAMES[name]: name for name in detection},
+            model,
+            "menu",
+        ),
+        "epsilon": Control(
+            "epsilon",
+            "By how much the attack may change a pixel of 0 to 1",
+            {of_pixels(value): value for value in shares},
+            run.epsilon,
+        ),
+        "ratio": Control(
+            "lambda",
+            "The share of the input in a mixed input; the rest is its partner",
+            {written(value): value for value in ratios(start)},
+            start,
+        ),
+        "steps": Control(
+            "PGD steps",
+            "Steps of the attack; 0 leaves the image clean",
+            {str(number): number for number in range(MOST_STEPS + 1)},
+            min(run.steps[0], MOST_STEPS),
+        ),
+        "draws": Control(
+            "draws N",
+            "Mixed inputs whose predictions are averaged",
+            {str(number): number for number in (1, 3, 10, 30, 100)},
+            30,
+        ),
+        "target": Control(
+            "target",
+            "The class that the attack aims at, or away from the label",
+            targets,
+            UNTARGETED,
+            "menu",
+        ),
+        "threshold": Control(
+            "threshold",
+            "Images whose detection score lies above it are flagged as adversarial",
+            {f"{value:+.2f}": value for value in thresholds},
+            threshold,
+        ),
     }
-    return Explorer(controls, Inputs(study, detection).draw)
+    return Explorer(controls, made.draw, ALTS)
 
 
+Point = tuple[str, str, int]
+"""A setting of Fig. 3(b): model, defense, and its number among the defense's settings."""
 SHOWN = ("F_y", "FMI_y", "F_yhat", "FMI_yhat", "clean", "clean_MI")
 """The bars of Fig. 2 at one lambda, keys of theory.measured."""
 BAR_NAMES = ("$F_y$", "with MI", r"$F_{\hat{y}}$", "with MI", "clean $F_y$", "with MI")
@@ -117,15 +108,15 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
 
     Means are over the images of Eq. 2, or over all where none satisfies it.
     """
-    canvas, parts = Canvas(9, 3.2, "AB", (0.07, 0.16, 0.99, 0.88, 0.08), sharey=True), {}
-    canvas.axes["A"].set_ylabel("mean probability")
+    canvases, parts = {}, {}
     places, none = range(len(SHOWN)), np.zeros(len(SHOWN))
-    for axis, mode in zip(canvas.axes.values(), ("pl", "ol"), strict=True):
-        colours = [COLOURS["none"], COLOURS[f"mi_{mode}"]] * 3
+    for mode in ("pl", "ol"):
+        canvas = canvases[mode] = Canvas(4.3, 3, "A", (0.13, 0.12, 0.99, 0.9))
+        axis, colours = canvas.axes["A"], [COLOURS["none"], COLOURS[f"mi_{mode}"]] * 3
         bars = axis.bar(places, none, color=colours, alpha=0.6)
         intervals = axis.vlines(places, none, none, color="#000000", lw=1)
         ideal = axis.plot([], [], "_", color="#000000", ms=22, mew=2)[0]
-        axis.set(ylim=(0, 1.05))
+        axis.set(ylim=(0, 1.05), ylabel="mean probability")
         axis.set_xticks(places, BAR_NAMES)
         parts[mode] = bars, intervals, ideal, axis.set_title(" ")
         canvas.moves(*bars, *parts[mode][1:])
@@ -142,7 +133,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
         share = f"RIC holds on {holds:.1f} % of {chosen.sum()} images"
         return means, f"MI-{mode.upper()}: {text}; {share}"
 
-    def draw(ratio: float) -> tuple[Canvas, str]:
+    def draw(ratio: float) -> tuple[list[Canvas], str]:
         lines = []
         for mode, (bars, intervals, ideal, title) in parts.items():
             means, line = numbers(mode, ratio)
@@ -155,43 +146,49 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
             ideal.set_data([1, 3, 5], [attacked["y"][1], attacked["yhat"][1], clean["y"][1]])
             title.set_text(f"MI-{mode.upper()}, \u03bb = {ratio:g} (black: Table 1, no G left)")
             lines.append(line)
-        return canvas, "\n".join(lines)
+        return list(canvases.values()), "\n".join(lines)
 
-    ratios = sorted({ratio for _, ratio in records})
-    return Explorer({"ratio": _steps("lambda", ratios, ratios[len(ratios) // 2])}, draw)
+    values = sorted({ratio for _, ratio in records})
+    hint = "The share of the input in a mixed input; the rest is its partner"
+    labels = {written(value): value for value in values}
+    control = Control("lambda", hint, labels, values[len(values) // 2])
+    alts = [
+        f"Bars: mean predictions of the label and the predicted class, without and with MI-{mode}"
+        for mode in ("PL", "OL")
+    ]
+    return Explorer({"ratio": control}, draw, alts)
 
 
 def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
-    """Fig. 3(b) with points to pick.
+    """Fig. 3(b) with points to pick, from a list or by a click.
 
     - records: (model, defense) -> a record of experiments.tradeoff.
     """
-    options = []
+    names: dict[Point, str] = {}
     for (model, defense), record in records.items():
         for number, setting in enumerate(record["settings"]):
             name = f"{NAMES[model]} + {NAMES[defense]}, {parameters(setting)}"
-            options.append((name, (model, defense, number)))
-    names = {point: name for name, point in options}
+            names[model, defense, number] = name
+    found = {key: tradeoff_points(record) for key, record in records.items()}
 
     @cache
     def drawn(model: str) -> tuple[Canvas, list[Line2D]]:
         """The model's curves, and on them the mark of a point: its two intervals and a ring."""
-        canvas = Canvas(7, 4, "A", (0.09, 0.13, 0.72, 0.92))
+        canvas = Canvas(5, 4.4, "A", (0.12, 0.28, 0.98, 0.93))
         axis = canvas.axes["A"]
-        for (name, kind), record in records.items():
+        for (name, kind), points in found.items():
             if name == model:
-                found = tradeoff_points(record)
-                by_clean = found[np.argsort(found[:, 0])]
+                by_clean = points[np.argsort(points[:, 0])]
                 look = {"ms": 4, "lw": 0.8, "color": COLOURS[kind]}
                 axis.plot(*by_clean.T, "o-", label=NAMES[kind], **look)
         axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
-        axis.legend(**OUTSIDE)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, frameon=False)
         mark = [axis.plot([], [], color="#000000", lw=1)[0] for _ in range(2)]
         mark += axis.plot([], [], "o", ms=11, mfc="none", mec="#000000", mew=2)
         canvas.moves(*mark)
         return canvas, mark
 
-    def draw(point: tuple[str, str, int]) -> tuple[Canvas, str]:
+    def draw(point: Point) -> tuple[list[Canvas], str]:
         model, defense, number = point
         canvas, (across, upright, ring) = drawn(model)
         record = records[model, defense]
@@ -204,8 +201,21 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
         across.set_data(x[1:], [y[0], y[0]])
         upright.set_data([x[0], x[0]], y[1:])
         ring.set_data([x[0]], [y[0]])
-        text = f"clean {statistics.percent(clean)} %, PGD-10 {statistics.percent(robust)} %"
-        return canvas, f"{names[point]}: {text}"
+        lines = [f"{names[point]}:", f"clean {statistics.percent(clean)} %"]
+        return [canvas], "\n".join([*lines, f"PGD-10 {statistics.percent(robust)} %"])
 
-    look = {"description": "point", "layout": {"width": "30em"}}
-    return Explorer({"point": widgets.Select(options=options, value=options[0][1], **look)}, draw)
+    def pick(_picture: int, across: float, down: float) -> dict[str, Point]:
+        model = explorer.values["point"][0]
+        shown = [point for point in names if point[0] == model]
+        places = np.array([found[point[:2]][point[2]] for point in shown])
+        nearest = drawn(model)[0].nearest("A", places, across, down)
+        return {} if nearest is None else {"point": shown[nearest]}
+
+    # The most robust setting of MI-OL where there is one.
+    told = next((key for key in records if key[1] == "mi_ol"), next(iter(records)))
+    start = (*told, int(found[told][:, 1].argmax()))
+    hint = "A setting of a defense; a click on its point in the plot picks it too"
+    control = Control("point", hint, {name: point for point, name in names.items()}, start, "list")
+    alt = "Accuracy under PGD-10 against clean accuracy, a point per setting; the picked one ringed"
+    explorer = Explorer({"point": control}, draw, [alt], pick)
+    return explorer

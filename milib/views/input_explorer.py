@@ -8,21 +8,33 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from milib import attacks, defenses, rng, statistics, theory
+from milib.class_names import class_names
 from milib.study.rows import NAMES, PRIMARY
 from milib.study.study import Study
 from milib.views.blitting import Canvas
 from milib.views.looks import COLOURS
+from milib.views.written import of_pixels, written
 
 MOST_STEPS = 50
 """PGD steps that are kept, all from one trajectory."""
 TILES, GAP = 8, 2
 """Mixed inputs that are shown, and the pixels between them."""
+FEW = 8
+"""Test images among which the first one is chosen."""
+NAMED = 20
+"""Classes up to which each has its name in the picture."""
 UNTARGETED = "untargeted"
 SHORT = {"none": "bare", "mi_pl": "MI-PL", "mi_ol": "MI-OL"}
 MODES = ("mi_pl", "mi_ol")
-ROWS = (r"$x_0$, $x$, $\delta$ scaled", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$")
+ROWS = (r"$x_0$, $x$, $\delta$", "MI-PL: $x_s$", r"MI-PL: $\tilde{x}$")
 ROWS += ("MI-OL: $x_s$", r"MI-OL: $\tilde{x}$")
 """What the rows of the sheet of images show."""
+ALTS = [
+    "Images: the clean input, the attacked one and the perturbation, scaled; below, partners and "
+    "mixed inputs of MI-PL and MI-OL",
+    "Bars: the probability of each class for the bare model, MI-PL and MI-OL, beside Table 1",
+    "The ROC curve of MI-PL as a detector, and the threshold's place on it",
+]
 
 
 def _montage(rows: list[Tensor]) -> np.ndarray:
@@ -37,6 +49,18 @@ def _montage(rows: list[Tensor]) -> np.ndarray:
     return sheet.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
+def succeeded(record: dict) -> list[int]:
+    """Images that are right when clean and wrong under PGD-10: first what MI-OL takes most from.
+
+    - record: of experiments.detection.
+    """
+    labels, scores = np.array(record["labels"]), record["scores"]
+    wrong = np.array(scores[PRIMARY]["predictions"]) != labels
+    chosen = (np.array(scores["clean"]["predictions"]) == labels) & wrong
+    taken = np.where(chosen, scores[PRIMARY]["mi_ol"], -np.inf)
+    return np.argsort(-taken, kind="stable")[: chosen.sum()].tolist()
+
+
 class Inputs:
     """A test image under attack, its mixed inputs, and what models make of them.
 
@@ -49,55 +73,61 @@ class Inputs:
     def __init__(self, study: Study, detection: dict[str, dict]):
         self.study, self.detection = study, detection
         self.classes = study.params.classes
+        self.names = class_names(study.params.data, self.classes)
         self.trajectory = lru_cache(maxsize=64)(self._trajectory)
-        layout, margins = (
-            "AAAAAAAAAEEE;AAAAAAAAAEEE;BBBBCCCCDDDD",
-            (0.09, 0.08, 0.99, 0.95, 1.2, 0.3),
-        )
-        self.canvas = Canvas(10, 6, layout, margins)
         self._make_sheet()
         self._make_bars()
         self._make_roc()
-        axes = self.canvas.axes
-        self.titles = {"A": axes["A"].set_title(" ", fontsize=9, loc="left")}
-        self.titles |= {key: axes[key].set_title(" ", fontsize=9) for key in "BE"}
-        self.canvas.moves(self.sheet)
-        for bars in self.bars.values():
-            self.canvas.moves(*bars)
-        self.canvas.moves(*self.ideal.values())
-        self.canvas.moves(self.curve, self.place, *self.titles.values())
 
     def _make_sheet(self) -> None:
-        axis, height = self.canvas.axes["A"], self.study.splits.test.images.shape[2] + GAP
+        self.sheet = Canvas(4.3, 2.55, "A", (0.19, 0.01, 0.995, 0.91))
+        axis, height = self.sheet.axes["A"], self.study.splits.test.images.shape[2] + GAP
         empty = np.ones((len(ROWS) * height, TILES * height, 3))
-        self.sheet = axis.imshow(empty, interpolation="nearest", aspect="equal")
+        self.images = axis.imshow(empty, interpolation="nearest", aspect="equal")
         axis.set_anchor("W")
         axis.spines[:].set_visible(False)
         axis.set_xticks([])
         places = [height * (row + 0.5) for row in range(len(ROWS))]
-        axis.set_yticks(places, list(ROWS), fontsize=8)
+        axis.set_yticks(places, list(ROWS))
         axis.tick_params(length=0)
+        self.attack = axis.set_title(" ", fontsize=9, loc="left")
+        self.sheet.moves(self.images, self.attack)
 
     def _make_bars(self) -> None:
-        self.bars, self.ideal = {}, {}
+        margins = (0.205 if self.names[0].isalpha() else 0.07, 0.15, 0.95, 0.84, 0.12)
+        self.predictions = Canvas(4.3, 2.9, "BCD", margins, sharey=True)
+        self.bars, self.ideal, self.marks = {}, {}, []
         none = np.zeros(self.classes)
-        for key, name in (("B", "none"), ("C", "mi_pl"), ("D", "mi_ol")):
-            axis = self.canvas.axes[key]
-            self.bars[name] = axis.bar(range(self.classes), none, color=COLOURS[name], alpha=0.8)
-            self.ideal[name] = axis.plot([], [], "_", color="#000000", ms=14, mew=2)[0]
-            axis.set(ylim=(0, 1.05), xlabel="class", ylabel="probability" if key == "B" else None)
-            axis.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-            if name != "none":
-                axis.set_title(f"{NAMES[name]} (black: Table 1)", fontsize=9)
+        for key, (name, title) in zip("BCD", SHORT.items(), strict=True):
+            axis = self.predictions.axes[key]
+            self.bars[name] = axis.barh(range(self.classes), none, color=COLOURS[name], alpha=0.8)
+            self.ideal[name] = axis.plot([], [], "|", color="#000000", ms=13, mew=2)[0]
+            axis.set(xlim=(0, 1.05), xlabel="probability")
+            axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+            axis.set_title(title, fontsize=9)
+        first, last = (self.predictions.axes[key] for key in "BD")
+        first.set_ylim(self.classes - 0.5, -0.5)
+        if self.classes <= NAMED:
+            first.set_yticks(range(self.classes), self.names)
+        else:
+            first.yaxis.set_major_locator(MaxNLocator(10, integer=True))
+        for _ in range(2):
+            self.marks.append(last.text(1.09, 0, "", va="center", clip_on=False))
+        self.predicted = self.predictions.agg.figure.text(0.01, 0.95, "")
+        for bars in self.bars.values():
+            self.predictions.moves(*bars)
+        self.predictions.moves(*self.ideal.values(), *self.marks, self.predicted)
 
     def _make_roc(self) -> None:
-        axis = self.canvas.axes["E"]
+        self.roc = Canvas(2.9, 2.9, "E", (0.18, 0.16, 0.97, 0.9))
+        axis = self.roc.axes["E"]
         axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
         self.curve = axis.plot([], [], color=COLOURS["mi_pl"])[0]
         self.place = axis.plot([], [], "o", color=COLOURS["mi_ol"], ms=8)[0]
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axis.set(xlabel="false positive rate", ylabel="true positive rate")
-        axis.set_anchor("NE")
+        self.of = axis.set_title(" ", fontsize=9, loc="right")
+        self.roc.moves(self.curve, self.place, self.of)
 
     def _trajectory(self, image: int, model: str, epsilon: float, target: str) -> Tensor:
         """x after 0 ... MOST_STEPS steps, [MOST_STEPS + 1, C, H, W]."""
@@ -112,6 +142,24 @@ class Inputs:
         found = attacks.pgd(self.study.model(model).attacker, x, aim, start=start, **options)
         return torch.cat([x, found[0]])
 
+    def telling(self, model: str, ratio: float) -> int:
+        """The test image that shows the point: its attack succeeds, and MI-OL finds its label.
+
+        - model: that is attacked.
+        - ratio: lambda.
+
+        Of the FEW whose wrong prediction loses most under MI-OL the one whose label gains most.
+        """
+        study, beliefs = self.study, {}
+        mi = study.defense({"model": model, "defense": "mi_ol", "ratio": ratio})
+        for image in succeeded(self.detection[model])[:FEW]:
+            x = self.trajectory(image, model, study.params.epsilon, UNTARGETED)[10:11]
+            points = study.points(image + 1)
+            draws = rng.Draws(study.params.seed, "explore")
+            found = mi.probabilities(x, draws, points.index[image:])
+            beliefs[image] = float(found[0, points.y[image]])
+        return max(beliefs, key=beliefs.__getitem__, default=0)
+
     def draw(
         self,
         image: int,
@@ -122,8 +170,8 @@ class Inputs:
         steps: int,
         target: str,
         threshold: float,
-    ) -> tuple[Canvas, str]:
-        """The picture and its numbers for values of the controls.
+    ) -> tuple[list[Canvas], str]:
+        """The pictures and their numbers for values of the controls.
 
         - image: number of the test image.
         - model: its name.
@@ -156,21 +204,45 @@ class Inputs:
         rows = [torch.cat([clean, x, 0.5 + (x - clean) / (2 * epsilon or 1)])]
         for others in partner.values():
             rows += [others[:TILES], ratio * x + (1 - ratio) * others[:TILES]]
-        self.sheet.set_data(_montage(rows))
-        attack = f"PGD-{steps}, epsilon {epsilon:.3g}, {target}"
+        self.images.set_data(_montage(rows))
+        aim = target if target == UNTARGETED else f"towards {self.names[int(target)]}"
+        attack = f"PGD-{steps}, epsilon {of_pixels(epsilon)}, {aim}"
         # Greek letters as they are: setting TeX takes longer than the rest.
-        self.titles["A"].set_text(f"{attack}; \u03bb {ratio:.2g}, N {draws}")
-        self.titles["B"].set_text(f"{NAMES[model]}, bare: y {y}, \u0177 {yhat}")
+        self.attack.set_text(
+            f"PGD-{steps}, \u03b5 {of_pixels(epsilon)}, {aim}; \u03bb {written(ratio)}, N {draws}"
+        )
+        self._name_labels(y, yhat)
         ideal = self._ideal(ratio, y, yhat)
-        lines = [f"x: test image {image} under {attack}; label {y}, prediction on x {yhat}; "]
-        lines[0] += f"lambda {ratio:.2g}, N {draws}"
+        lines = [
+            f"Test image {image} ({self.names[y]}), {NAMES[model]}: {attack}.",
+            f"lambda {written(ratio)}, N {draws}. y = {self.names[y]}, yhat = {self.names[yhat]}.",
+            "",
+        ]
+        width = max(len(name) for name in self.names)
+        lines.append(f"        {'predicts':<{max(8, width)}}  F_y    F_yhat")
         for name, probabilities in found.items():
             values = probabilities[0].tolist()
             self._set_bars(name, values, ideal[name])
-            text = f"{SHORT[name]:>6}: predicts {int(probabilities.argmax())}; "
-            lines.append(f"{text}F_y {values[y]:.3f}, F_yhat {values[yhat]:.3f}")
-        lines.append(self._set_roc(model, score, threshold))
-        return self.canvas, "\n".join(lines)
+            told = self.names[int(probabilities.argmax())]
+            line = f"{SHORT[name]:<8}{told:<{max(8, width)}}  {values[y]:.3f}  {values[yhat]:.3f}"
+            lines.append(line)
+        lines += ["", *self._set_roc(model, score, threshold)]
+        record = self.detection[model]["ratio"]["mi_pl"], study.params.draws
+        if (ratio, draws) != record:
+            lines.append(
+                f"This score is at lambda {written(ratio)}, N {draws}: "
+                "the curve and its rates do not hold there."
+            )
+        return [self.sheet, self.predictions, self.roc], "\n".join(lines)
+
+    def _name_labels(self, y: int, yhat: int) -> None:
+        """Say which classes are y and the prediction on x, in words and beside the bars."""
+        text = f"y: {self.names[y]}; prediction on x, \u0177: {self.names[yhat]}"
+        self.predicted.set_text(f"{text} (|: Table 1)")
+        at = {y: "y", yhat: "\u0177"} if y != yhat else {y: "y, \u0177"}
+        for mark, place in zip(self.marks, (y, yhat), strict=True):
+            mark.set_position((1.09, place))
+            mark.set_text(at.pop(place, ""))
 
     def _ideal(self, ratio: float, y: int, yhat: int) -> dict[str, dict[int, float]]:
         """Table 1 with no G left after mixing: what the linear H gives at y and at yhat."""
@@ -182,24 +254,24 @@ class Inputs:
 
     def _set_bars(self, name: str, values: list[float], ideal: dict[int, float]) -> None:
         for bar, value in zip(self.bars[name], values, strict=True):
-            bar.set_height(value)
-        self.ideal[name].set_data(list(ideal), list(ideal.values()))
+            bar.set_width(value)
+        self.ideal[name].set_data(list(ideal.values()), list(ideal))
 
-    def _set_roc(self, model: str, score: float, threshold: float) -> str:
+    def _set_roc(self, model: str, score: float, threshold: float) -> list[str]:
         """Draw the model's ROC of MI-PL and the threshold's place on it; the numbers as text."""
-        record = self.detection[model]
+        record, run = self.detection[model], self.study.params
         clean, adversarial = (
             np.array(record["scores"][column]["mi_pl"]) for column in ("clean", PRIMARY)
         )
         self.curve.set_data(*statistics.roc(clean, adversarial))
         false, true = (clean > threshold).mean(), (adversarial > threshold).mean()
         self.place.set_data([false], [true])
-        said, kind = "passed", "not above"
-        if score > threshold:
-            said, kind = "flagged", "above"
-        self.titles["E"].set_text(f"score {score:+.2f}, at {threshold:+.2f} {said}")
-        flagged = f"{100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images"
-        ratio = record["ratio"]["mi_pl"]
-        curve = f"on the ROC (Fig. 3(a): MI-PL at lambda {ratio:.2g}, PGD-10)"
-        place = f"detection score {score:+.3f}, {kind} the threshold {threshold:+.2f}"
-        return f"{place},\nwhich flags {flagged} {curve}"
+        ratio = f"{written(record['ratio']['mi_pl'])}, N {run.draws}"
+        self.of.set_text(f"ROC of MI-PL at \u03bb {ratio}")
+        said = "flagged as adversarial" if score > threshold else "passed as clean"
+        return [
+            f"Detection score {score:+.3f}, threshold {threshold:+.2f}: {said}.",
+            f"ROC (Fig. 3(a)): {run.n_test} test images, untargeted PGD-10, "
+            f"epsilon {of_pixels(run.epsilon)}, lambda {ratio}. At this threshold "
+            f"{100 * true:.1f} % of attacked and {100 * false:.1f} % of clean images are flagged.",
+        ]
