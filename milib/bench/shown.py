@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from milib.views.looks import COLOURS, panels
+from milib.views.looks import GREY, curve, panels
 
 
 def scaling(sweeps: dict[str, dict]) -> Figure:
@@ -14,8 +14,8 @@ def scaling(sweeps: dict[str, dict]) -> Figure:
     figure, axes = panels(1, len(sweeps), 2.6, 2.4)
     for axis, (name, sweep) in zip(axes[0], sweeps.items(), strict=True):
         line = np.array([0, max(sweep["values"])])
-        axis.plot(line, sweep["slope_s"] * line + sweep["offset_s"], color=COLOURS["erm"], lw=1)
-        axis.plot(sweep["values"], sweep["seconds"], "o", color=COLOURS["mi_ol"], ms=4)
+        axis.plot(line, sweep["slope_s"] * line + sweep["offset_s"], color=GREY, lw=1)
+        axis.plot(sweep["values"], sweep["seconds"], **curve("mi_ol") | {"ls": ""})
         title = f"{1e3 * sweep['slope_s']:.1f} ms each, R² {sweep['r2']:.3f}"
         axis.set(xlabel=name, ylabel="seconds", title=title, ylim=(0, None))
     return figure

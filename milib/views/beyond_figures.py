@@ -7,10 +7,11 @@ from milib import statistics
 from milib.audit import measure
 from milib.shapes import Values
 from milib.study.experiments import beyond
-from milib.views.looks import COLOURS, OUTSIDE, panels
+from milib.views.looks import COLOURS, GREY, OUTSIDE, curve, panels
+from milib.views.provenance import fraction
 
-GIVEN = {"steps": "steps", "samples": "K, draws in each step", "restarts": "restarts"}
-"""What is varied, and the label of its axis."""
+GIVEN = {"steps": "steps", "samples": "draws K in each step", "restarts": "restarts"}
+"""What an attack is given more of, and the label of its axis."""
 
 
 def convergence(
@@ -19,32 +20,39 @@ def convergence(
     """Accuracy against steps, draws in each step, restarts, and epsilon; bands: 95 % intervals.
 
     - tuned: of `experiments.beyond.tuned`.
-    - curves: name of a variant -> radius on pixels in [0, 1] -> per-image accuracy [n].
+    - curves: the bare model's and MI-OL's, by name: radius on pixels in [0, 1] -> per-image
+      accuracy [n].
     - epsilon: the run's, on pixels in [0, 1]: a line.
     """
-    figure, axes = panels(1, len(GIVEN) + 1, 2.6, 2.6)
+    widths = {"width_ratios": (3, 3, 2, 4)}
+    figure, axes = panels(1, len(GIVEN) + 1, 2.6, 2.6, gridspec_kw=widths)
+    first, last = axes[0][0], axes[0][-1]
     for axis, (what, label) in zip(axes[0], GIVEN.items(), strict=False):
+        axis.sharey(first)
         values = {}
         for name in beyond.sweep()[what]:
             record = tuned[beyond.entry_name(what, name)]
             values[float(name)] = measure.worst([tuned["clean"], record])
-        _curve(axis, values, COLOURS["mi_ol"], "MI-OL")
-        axis.set(xlabel=label, xscale="log", ylim=(0, 100))
-        axis.set_xticks(list(values), [f"{each:g}" for each in values])
-        axis.minorticks_off()
-    last = axes[0][-1]
-    for number, (name, values) in enumerate(curves.items()):
-        colour = COLOURS["none"] if number == 0 else COLOURS["mi_ol"]
-        _curve(last, {255 * radius: each for radius, each in values.items()}, colour, name)
-    last.axvline(255 * epsilon, color="gray", lw=0.8, ls=":")
-    last.set(xlabel="epsilon, in 255ths", ylim=(0, 100))
+        axis.set(title=f"more {label.split()[0]}", xlabel=label, xscale="log")
+        _curve(axis, values, "mi_ol", "MI-OL")
+    last.set_xscale("symlog", linthresh=0.25, base=2)
+    for defense, (label, values) in zip(("none", "mi_ol"), curves.items(), strict=True):
+        _curve(last, {radius / epsilon: each for radius, each in values.items()}, defense, label)
+    last.axvline(1, color=GREY, lw=0.6)
+    unit = fraction(epsilon)
+    last.set(title="larger epsilon", xlabel=f"epsilon, in units of {unit}", xlim=(0, None))
     last.legend(**OUTSIDE)
-    axes[0][0].set_ylabel("accuracy, %")
+    first.set_ylabel("accuracy, %")
+    for axis in (first, last):
+        axis.set_ylim(0, None)
     return figure
 
 
-def _curve(axis: Axes, values: dict[float, Values], colour: str, label: str) -> None:
+def _curve(axis: Axes, values: dict[float, Values], defense: str, label: str) -> None:
+    """Means with their intervals; a tick at each value."""
     intervals = [statistics.interval(each) for each in values.values()]
     mean, low, high = ([100 * each[part] for each in intervals] for part in range(3))
-    axis.plot(list(values), mean, "o-", ms=4, lw=1, color=colour, label=label)
-    axis.fill_between(list(values), low, high, color=colour, alpha=0.12, lw=0)
+    axis.plot(list(values), mean, label=label, clip_on=False, **curve(defense))
+    axis.fill_between(list(values), low, high, color=COLOURS[defense], alpha=0.12, lw=0)
+    axis.set_xticks(list(values), [f"{each:.3g}" for each in values])
+    axis.minorticks_off()

@@ -18,7 +18,7 @@ from milib.study.rows import NAMES, PRIMARY, TableRow, correct, tradeoff_ends, t
 from milib.study.study import Study
 from milib.views import provenance
 from milib.views.frames import DETECTORS
-from milib.views.looks import COLOURS, OUTSIDE, panels, save
+from milib.views.looks import BLACK, COLOURS, GREY, OUTSIDE, curve, panels, save
 from milib.views.styling import WORDS
 from milib.views.theory_figures import fig2, mechanisms_sketch, monte_carlo
 
@@ -35,8 +35,10 @@ __all__ = [
     "tradeoff",
     "training_curves",
 ]
-USEFUL = 40
-"""How many points of clean accuracy below the best Fig. 3(b) reaches.
+MARKS = 8
+"""How many marks tell a curve of many points from the others."""
+REACH, MARGIN = (10, 40), 3
+"""How many points of clean accuracy below the best Fig. 3(b) reaches, and its margin.
 
 Settings beyond press together those between which one would choose."""
 
@@ -77,6 +79,7 @@ def images(
                 if labels:
                     axis.set_title(labels[r][c], fontsize=8)
         axes[r][0].set_axis_on()
+        axes[r][0].spines[:].set_visible(False)
         axes[r][0].set(xticks=[], yticks=[])
         axes[r][0].set_ylabel(title, fontsize=8)
     return figure
@@ -89,15 +92,15 @@ def linearity(records: dict[str, dict]) -> Figure:
 
     On the left against the models' own predictions at both ends, on the right against the labels.
     """
-    figure, axes = panels(1, 2, sharey=True)
+    figure, axes = panels(1, 2, 3.5, sharey=True)
     titles = {"prediction": "against mixed predictions", "label": "against mixed labels"}
     for axis, (kind, title) in zip(axes[0], titles.items(), strict=True):
         for name, record in records.items():
-            ratios, colour = record["ratios"], COLOURS[name]
+            ratios = record["ratios"]
             per_ratio = np.array(record[kind]).T
             mean, low, high = np.transpose([statistics.mean_interval(v) for v in per_ratio])
-            axis.plot(ratios, mean, "o-", ms=3, color=colour, label=NAMES[name])
-            axis.fill_between(ratios, low, high, color=colour, alpha=0.2, lw=0)
+            axis.plot(ratios, mean, label=NAMES[name], **curve(name))
+            axis.fill_between(ratios, low, high, color=COLOURS[name], alpha=0.2, lw=0)
         axis.set(title=title, xlabel=r"mixup ratio $\lambda$")
     axes[0][0].set(ylabel="total variation", ylim=(0, None))
     axes[0][1].legend(**OUTSIDE)
@@ -110,7 +113,7 @@ def training_curves(logs: dict[str, list[dict]], images: int) -> Figure:
     - logs: model -> an entry per epoch.
     - images: the number of held-out images behind clean accuracy, for the 95 % intervals.
     """
-    titles = {"heldout_clean": "clean", "heldout_pgd10": "PGD-10"}
+    titles = {"heldout_clean": "clean images", "heldout_pgd10": "under PGD-10"}
     measured = [key for key in titles if any(key in log[0] for log in logs.values())]
     figure, axes = panels(1, len(measured))
     for axis, key in zip(axes[0], measured, strict=True):
@@ -120,13 +123,15 @@ def training_curves(logs: dict[str, list[dict]], images: int) -> Figure:
                 continue
             epochs = np.array([entry["epoch"] for entry in entries])
             seen = np.array([entry[key] for entry in entries])
-            axis.plot(epochs, 100 * seen, color=COLOURS[name], label=NAMES[name])
+            sparse = {"markevery": math.ceil(len(epochs) / MARKS)}
+            axis.plot(epochs, 100 * seen, label=NAMES[name], **curve(name), **sparse)
             count = log[0].get("attacked", images) if key == "heldout_pgd10" else images
             ends = [statistics.wilson(round(value * count), count) for value in seen]
             low, high = 100 * np.transpose(ends)
             axis.fill_between(epochs, low, high, color=COLOURS[name], alpha=0.2, lw=0)
-        axis.set(title=f"held-out accuracy, {titles[key]}", xlabel="epoch", ylabel="%")
-    axes[0][0].legend()
+        axis.set(title=titles[key], xlabel="epoch")
+    axes[0][0].set_ylabel("held-out accuracy, %")
+    axes[0][-1].legend(**OUTSIDE)
     return figure
 
 
@@ -139,18 +144,22 @@ def table(rows: list[TableRow], column: str) -> Figure:
     A cross is the paper's value, where it prints a number.
     """
     figure, axes = panels(1, 1, 6.5, 0.26 * len(rows) + 0.8)
-    axis = axes[0][0]
+    axis, printed = axes[0][0], {}
     for place, row in enumerate(reversed(rows)):
         mean, low, high = (100 * value for value in row.interval(column))
         axis.plot([low, high], [place, place], color=COLOURS[row.defense], lw=2)
-        axis.plot(mean, place, "o", color=COLOURS[row.defense])
+        axis.plot(mean, place, clip_on=False, **curve(row.defense) | {"ms": 6})
         if row.paper.get(column, "<").replace(".", "").isdigit():
-            axis.plot(float(row.paper[column]), place, "x", color="#000000")
+            printed[place] = float(row.paper[column])
     attack = column.replace("_pgd", " PGD-")
     axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in reversed(rows)])
-    axis.set(xlabel=f"accuracy under {attack}, %", xlim=(-2, 102))
-    axis.plot([], [], "x", color="#000000", label="paper, where it prints a number")
-    axis.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
+    axis.plot([], [], "o-", color=BLACK, lw=2, label="here, with its 95 % interval")
+    if printed:
+        label = "the paper, where it prints a number"
+        axis.plot(printed.values(), printed.keys(), "x", color=BLACK, label=label, clip_on=False)
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2}
+    axis.legend(frameon=False, fontsize=8, **above)
+    axis.set(xlabel=f"accuracy under {attack}, %", xlim=(0, None))
     return figure
 
 
@@ -171,7 +180,7 @@ def roc(records: dict[str, dict]) -> Figure:
                 np.array(record["scores"][column][detector]) for column in ("clean", PRIMARY)
             )
             _roc_curve(axis, clean, attacked, detector)
-        axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
+        axis.plot([0, 1], [0, 1], color=GREY, lw=0.6)
         axis.set(title=NAMES[name], xlabel="false positive rate")
         axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     for axis in axes[:, 0]:
@@ -184,7 +193,7 @@ def _roc_curve(axis: Axes, clean: np.ndarray, attacked: np.ndarray, detector: st
     grid, count = np.linspace(0, 1, 41), len(attacked)
     false, true = statistics.roc(clean, attacked)
     label = f"{NAMES[detector]}, AUC {statistics.auc(clean, attacked):.2f}"
-    axis.plot(false, true, color=COLOURS[detector], label=label)
+    axis.plot(false, true, label=label, markevery=1 / MARKS, **curve(detector))
     rates = np.interp(grid, false, true)
     ends = [statistics.wilson(round(rate * count), count) for rate in rates]
     axis.fill_between(grid, *np.transpose(ends), color=COLOURS[detector], alpha=0.2, lw=0)
@@ -205,32 +214,34 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Figure:
             _family(axis, defense, record)
         points = np.concatenate([tradeoff_points(record) for record in families.values()])
         front = points[statistics.pareto(points)]
-        ring = {"ms": 9, "mfc": "none", "mec": "#000000", "lw": 0}
+        ring = {"ms": 9, "mfc": "none", "mec": BLACK, "lw": 0}
         axis.plot(*front.T, "o", label="Pareto front", **ring)
         axis.set(title=NAMES[name], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
-        _leave_out(axis, points)
+        _leave_out(axis, points, front)
     axes[0][-1].legend(**OUTSIDE)
     return figure
 
 
 def _family(axis: Axes, defense: str, record: dict) -> None:
     """The settings of a defense as a curve, each with its two intervals."""
-    points, ends, colour = tradeoff_points(record), tradeoff_ends(record), COLOURS[defense]
-    bars = {"fmt": "none", "ecolor": colour, "elinewidth": 0.5, "alpha": 0.5}
+    points, ends = tradeoff_points(record), tradeoff_ends(record)
+    bars = {"fmt": "none", "ecolor": COLOURS[defense], "elinewidth": 0.5, "alpha": 0.5}
     axis.errorbar(*points.T, xerr=ends[:, 0].T, yerr=ends[:, 1].T, **bars)
     by_clean = points[np.argsort(points[:, 0])]
-    axis.plot(*by_clean.T, "o-", ms=4, lw=0.8, color=colour, label=NAMES[defense])
+    axis.plot(*by_clean.T, label=NAMES[defense], **curve(defense))
 
 
-def _leave_out(axis: Axes, points: np.ndarray) -> None:
-    """Leave out what lies more than USEFUL points left of the cleanest setting, and say so."""
-    left = points[:, 0].max() - USEFUL
+def _leave_out(axis: Axes, points: np.ndarray, front: np.ndarray) -> None:
+    """Leave out what lies left of the Pareto front, within REACH, and say so."""
+    best = points[:, 0].max()
+    left = best - np.clip(best - front[:, 0].min(), *REACH) - MARGIN
     shown = points[points[:, 0] >= left]
     beyond = len(points) - len(shown)
     if beyond:
-        axis.set(xlabel=f"clean accuracy, % ({beyond} settings lie left)")
-        axis.set(xlim=(left, shown[:, 0].max() + 4))
-        axis.set(ylim=(shown[:, 1].min() - 4, shown[:, 1].max() + 4))
+        axis.set(xlabel=f"clean accuracy, % (settings further left: {beyond})")
+    low, high = shown[:, 1].min(), shown[:, 1].max()
+    axis.set(xlim=(left, min(best + MARGIN, 101)))
+    axis.set(ylim=(max(low - MARGIN, -1), min(high + MARGIN, 101)))
 
 
 def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
@@ -243,7 +254,7 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
     names = list(dict.fromkeys(name for name, _, _ in records))
     figure, axes = panels(1, len(names), 4.0, 3.0, sharey=True)
     styles = dict(zip(ADAPTIVE, itertools.cycle(("o-", "s--", "^:", "D-.")), strict=False))
-    red, black = COLOURS["mi_ol"], COLOURS["none"]
+    colour = COLOURS["mi_ol"]
     for axis, name in zip(axes[0], names, strict=True):
         for variant, style in styles.items():
             samples, intervals = [], []
@@ -253,15 +264,14 @@ def fig4(records: dict[tuple[str, str, int], dict]) -> Figure:
                     intervals.append(_accuracy(record))
             mean, low, high = np.transpose(intervals)
             label = WORDS.get(variant, variant)
-            axis.plot(samples, mean, style, ms=4, lw=1, color=red, label=label)
-            axis.fill_between(samples, low, high, color=red, alpha=0.12, lw=0)
-        bare = records[name, "none", 0]
-        mean, low, high = _accuracy(bare)
-        axis.axhline(mean, ls="--", color=black, lw=1, label="without MI-OL, PGD-10")
-        axis.axhspan(low, high, color=black, alpha=0.12, lw=0)
-        title = f"{NAMES[name]}, {len(bare['labels'])} images"
-        axis.set(title=title, xlabel="adaptive samples", ylim=(0, 100))
-    axes[0][0].set_ylabel("accuracy, %")
+            look = {"ms": 4, "lw": 1, "color": colour, "clip_on": False}
+            axis.plot(samples, mean, style, label=label, **look)
+            axis.fill_between(samples, low, high, color=colour, alpha=0.12, lw=0)
+        mean, low, high = _accuracy(records[name, "none", 0])
+        axis.axhline(mean, ls="--", color=BLACK, lw=1, label="without MI-OL, PGD-10")
+        axis.axhspan(low, high, color=BLACK, alpha=0.12, lw=0)
+        axis.set(title=NAMES[name], xlabel="adaptive samples")
+    axes[0][0].set(ylabel="accuracy, %", ylim=(0, None))
     axes[0][-1].legend(**OUTSIDE)
     return figure
 

@@ -3,17 +3,17 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from milib import statistics, theory
 from milib.study.rows import NAMES
-from milib.views.looks import COLOURS, panels
-
-BLACK = "#000000"
+from milib.views.looks import BLACK, COLOURS, GREY, OUTSIDE, curve, panels
 
 
 def mechanisms_sketch() -> Figure:
     """The idea of Fig. 1, redrawn in the input space: what processing does to a perturbation."""
-    figure, axes = panels(1, 3, 3.2, 2.6)
+    extents = {"width_ratios": (0.75, 1.4, 1.8)}  # of the panels' x-axes: one scale for all
+    figure, axes = panels(1, 3, 3.0, 2.6, sharey=True, gridspec_kw=extents)
     x0, delta = np.array([0.2, 0.25]), np.array([0.18, 0.42])
     partner, ratio = np.array([1.7, 0.55]), 0.5
     turned = delta @ np.array([[0.9, -0.6], [0.5, 0.45]])
@@ -22,15 +22,23 @@ def mechanisms_sketch() -> Figure:
         "(b) image processing": (x0 + np.array([0.75, 0.1]), turned),
         "(c) mixup inference": (ratio * x0 + (1 - ratio) * partner, ratio * delta),
     }
-    for axis, (title, (start, change)) in zip(axes[0], moved.items(), strict=True):
+    for axis, extent, title in zip(axes[0], extents["width_ratios"], moved, strict=True):
+        start, change = moved[title]
         _arrow(axis, x0, delta, BLACK, "$x_0$", "$x$")
         _arrow(axis, start, change, COLOURS["mi_ol"], r"$\tilde{x}_0$", r"$\tilde{x}$")
         if title.startswith("(c)"):
             for end in (x0, x0 + delta):
-                axis.plot(*np.stack([end, partner]).T, ":", color="#666666", lw=1)
+                axis.plot(*np.stack([end, partner]).T, ":", color=GREY, lw=1)
             axis.plot(*partner, "s", color=COLOURS["mi_pl"], ms=6)
             axis.annotate("$x_s$", partner, (4, -11), textcoords="offset points")
-        axis.set(title=title, xlim=(-0.05, 1.9), ylim=(0, 0.85), xticks=[], yticks=[])
+        axis.set(title=title, xlim=(0.1, 0.1 + extent), ylim=(0.1, 0.8), xticks=[], yticks=[])
+    for colour, mark, label in (
+        (BLACK, "o-", "perturbation before"),
+        (COLOURS["mi_ol"], "o-", "perturbation after"),
+        (COLOURS["mi_pl"], "s", "partner $x_s$"),
+    ):
+        axes[0][0].plot([], [], mark, color=colour, ms=4, label=label)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -53,14 +61,19 @@ def monte_carlo(records: dict[str, dict]) -> Figure:
     """
     figure, axes = panels(1, 1)
     axis = axes[0][0]
+    axis.set(xlabel="draws N", ylabel="root mean square error of $F_{MI}$")
+    axis.set(xscale="log", yscale="log")
     for mode, record in records.items():
         name = f"mi_{mode}"
         counts, errors = np.array(record["counts"]), record["errors"]
-        axis.loglog(counts, errors, "o-", ms=3, color=COLOURS[name], label=NAMES[name])
-        axis.loglog(counts, errors[0] / np.sqrt(counts / counts[0]), "--", color=BLACK, lw=1)
-    axis.set(xlabel="draws N", ylabel="root mean square error of $F_{MI}$")
-    axis.set(title="Monte Carlo error and $1/\\sqrt{N}$")
-    axis.legend()
+        axis.plot(counts, errors[0] / np.sqrt(counts / counts[0]), color=GREY, lw=0.6)
+        axis.plot(counts, errors, label=NAMES[name], **curve(name))
+        axis.set_xticks(counts, counts)
+    axis.plot([], [], color=GREY, lw=0.6, label=r"$\propto 1/\sqrt{N}$")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.legend(**OUTSIDE)
     return figure
 
 
@@ -72,7 +85,7 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
 
     Beside the predictions stand the ideal lines of Table 1. D_y has the sign of the paper's note.
     """
-    figure, axes = panels(4, 2, 3.3, 2.8)
+    figure, axes = panels(4, 2, 3.3, 2.8, sharey="row")
     if not all(any(theory.measured(record, *key)["eq2"]) for key, record in records.items()):
         figure.suptitle("where no image satisfies Eq. 2: all images")
     ratios = sorted({ratio for _, ratio in records})
@@ -81,22 +94,30 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Figure:
         _fig2_clean(line[0], mode, ratios, values, classes)
         _fig2_attacked(line[1], mode, ratios, values, classes)
         _fig2_distances(line[2], line[3], mode, ratios, values, classes)
-        for place, axis in enumerate(line):
+        for axis in line:
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
             axis.legend(fontsize=7, frameon=False, ncols=2, **below)
-            shown = "probability" if place < 2 else "difference of probabilities"
-            axis.set(xlabel=r"mixup ratio $\lambda$", ylabel=shown)
+            axis.set(xlabel=r"mixup ratio $\lambda$")
+    for place, axis in enumerate(axes[:, 0]):
+        axis.set_ylabel("probability" if place < 2 else "difference of probabilities")
     return figure
 
 
 GRID = np.linspace(0, 1, 51)
 """The ratios at which lines from formulas are drawn."""
+WITHOUT = {"color": BLACK, "lw": 1}
+"""Options of `plot` for what is measured of the bare model."""
+
+
+def _measured(mode: str) -> dict:
+    """Options of `plot` for what is measured of a mode: broken lines are from formulas."""
+    return curve(f"mi_{mode}") | {"ls": "-"}
 
 
 def _curve(
-    axis: Axes, ratios: list[float], values: list[dict], key: str, style: dict, sign: int = 1
+    axis: Axes, ratios: list[float], values: list[dict], key: str, look: dict, sign: int = 1
 ) -> None:
-    """Means of a quantity against lambda with their intervals; style: marks, colour, label.
+    """Means of a quantity against lambda with their intervals; look: options of `plot`.
 
     They are over the images of Eq. 2, or over all where none satisfies it.
     """
@@ -105,48 +126,43 @@ def _curve(
         chosen = v[key][v["eq2"]] if v["eq2"].any() else v[key]
         means.append(statistics.mean_interval(chosen))
     found = sign * np.array(means)
-    marks, colour = style["marks"], style["colour"]
-    axis.plot(ratios, found[:, 0], marks, ms=3, color=colour, label=style["label"])
-    axis.fill_between(ratios, *np.sort(found[:, 1:], 1).T, color=colour, alpha=0.2, lw=0)
-
-
-def _style(marks: str, colour: str, label: str) -> dict:
-    return {"marks": marks, "colour": colour, "label": label}
+    axis.plot(ratios, found[:, 0], **look)
+    axis.fill_between(ratios, *np.sort(found[:, 1:], 1).T, color=look["color"], alpha=0.2, lw=0)
 
 
 def _fig2_clean(axis: Axes, mode: str, ratios: list[float], values: list, classes: int) -> None:
-    colour = COLOURS[f"mi_{mode}"]
     ideal = [float(theory.table1(mode, False, ratio, classes)["y"][1]) for ratio in GRID]
-    _curve(axis, ratios, values, "clean_MI", _style("o-", colour, "with MI"))
-    _curve(axis, ratios, values, "clean", _style("-", BLACK, "without"))
-    axis.plot(GRID, ideal, "--", color=colour, lw=1, label="ideal (Table 1)")
+    look = _measured(mode)
+    _curve(axis, ratios, values, "clean_MI", look | {"label": "with MI"})
+    _curve(axis, ratios, values, "clean", WITHOUT | {"label": "without"})
+    axis.plot(GRID, ideal, "--", color=look["color"], lw=1, label="ideal (Table 1)")
     axis.set(title=f"MI-{mode.upper()}, clean: $F_y$", ylim=(-0.03, 1.03))
 
 
 def _fig2_attacked(axis: Axes, mode: str, ratios: list[float], values: list, classes: int) -> None:
-    colour = COLOURS[f"mi_{mode}"]
+    """Of the predicted class (full marks) and of the label (empty marks)."""
+    look = _measured(mode)
     for key, label, mark, bare, ideal in (
-        ("yhat", r"\hat{y}", "s-", "-", "--"),
-        ("y", "y", "o-", ":", ":"),
+        ("yhat", r"\hat{y}", {}, "-", "--"),
+        ("y", "y", {"mfc": "white"}, ":", ":"),
     ):
         name = f"$F_{{{label}}}$"
-        _curve(axis, ratios, values, f"FMI_{key}", _style(mark, colour, f"{name} with MI"))
-        _curve(axis, ratios, values, f"F_{key}", _style(bare, BLACK, f"{name} without"))
+        _curve(axis, ratios, values, f"FMI_{key}", look | mark | {"label": f"{name} with MI"})
+        _curve(axis, ratios, values, f"F_{key}", WITHOUT | {"ls": bare, "label": f"{name} without"})
         vanished = [float(theory.table1(mode, True, ratio, classes)[key][1]) for ratio in GRID]
         label = f"{name}, Table 1, no G left"
-        axis.plot(GRID, vanished, ideal, color=colour, lw=1, label=label)
-    axis.set(title=f"MI-{mode.upper()}, adversarial", ylim=(-0.03, 1.03))
+        axis.plot(GRID, vanished, ideal, color=look["color"], lw=1, label=label)
+    axis.set(title=f"MI-{mode.upper()}, adversarial: $F_y$, $F_{{\\hat{{y}}}}$", ylim=(-0.03, 1.03))
 
 
 def _fig2_distances(
     first: Axes, second: Axes, mode: str, ratios: list[float], values: list, classes: int
 ) -> None:
     limits = np.array([theory.ric_thresholds(mode, ratio, classes) for ratio in GRID])
-    colour = COLOURS[f"mi_{mode}"]
     for axis, key, label, sign, limit in (
         (first, "D_y", "$-D_y$", -1, -limits[:, 0]),
         (second, "D_yhat", r"$D_{\hat{y}}$", 1, limits[:, 1]),
     ):
-        _curve(axis, ratios, values, key, _style("o-", colour, label), sign)
+        _curve(axis, ratios, values, key, _measured(mode) | {"label": label}, sign)
         axis.plot(GRID, limit, "--", color=BLACK, lw=1, label="threshold (RIC: above)")
         axis.set(title=f"MI-{mode.upper()}: {label}")

@@ -3,10 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from milib import defenses, statistics
-from milib.study.rows import PRIMARY
-from milib.views import figures, looks
+from milib.study.experiments import beyond
+from milib.study.rows import PRIMARY, TableRow
+from milib.views import beyond_figures, figures, looks
 
 LABELS = [0] * 200
 
@@ -90,11 +92,101 @@ def test_a_model_whose_robustness_was_not_measured_has_no_curve_of_it():
     assert (len(clean.lines), len(robust.lines)) == (2, 1)
 
 
-def test_defenses_have_colours_and_titles_of_their_own():
-    kinds = defenses.DEFENSES
-    assert set(kinds) <= set(looks.COLOURS)
-    assert len({looks.COLOURS[name] for name in kinds}) == len(kinds)
-    assert len({kind.title for kind in kinds.values()}) == len(kinds)
+def test_defenses_have_titles_of_their_own():
+    assert len({kind.title for kind in defenses.DEFENSES.values()}) == len(defenses.DEFENSES)
+
+
+def tradeoff_record(*points: tuple[int, int]) -> dict:
+    return {"labels": LABELS, "settings": [{}] * len(points), "cells": [cell(*p) for p in points]}
+
+
+def test_each_defense_has_its_own_mark_in_the_plot_and_in_its_legend():
+    kinds = [name for name in defenses.DEFENSES if name != "none"]
+    records = {("mixup", name): tradeoff_record((180, 40), (160, 60)) for name in kinds}
+    axis = figures.tradeoff(records).axes[0]
+    curves = axis.lines[: len(kinds)]
+    assert len({line.get_marker() for line in curves}) == len(kinds)
+    drawn = [line.get_marker() for line in curves]
+    assert [line.get_marker() for line in axis.get_legend().get_lines()] == [*drawn, "o"]
+
+
+@pytest.mark.parametrize(
+    ("points", "left", "beyond"),
+    [
+        (((196, 20), (150, 60), (100, 40)), 72, 1),  # 75 % begins the front, 50 % lies left of it
+        (((196, 60), (190, 50), (150, 40)), 85, 1),  # the front is one point: 10 points are shown
+        (((196, 20), (100, 60), (20, 80)), 55, 2),  # no more than 40 points are shown
+        (((196, 20), (150, 60)), 72, 0),
+    ],
+)
+def test_the_tradeoff_begins_at_the_front_and_says_what_it_leaves_out(points, left, beyond):
+    axis = figures.tradeoff({("mixup", "mi_ol"): tradeoff_record(*points)}).axes[0]
+    assert axis.get_xlim() == pytest.approx((left, 101))
+    assert axis.get_ylim()[0] >= -1
+    said = axis.get_xlabel().partition("(settings further left: ")[2]
+    assert said == (f"{beyond})" if beyond else "")
+
+
+def row(name: str, defense: str, right: int, paper: dict) -> TableRow:
+    record = {"labels": LABELS, "cells": {PRIMARY: cell(0, right)[PRIMARY]}}
+    return TableRow(name, {"model": "mixup", "defense": defense}, None, None, record, paper)
+
+
+def test_the_table_begins_at_zero_and_ends_behind_its_last_mark():
+    rows = [row("a", "none", 0, {}), row("b", "mi_ol", 100, {PRIMARY: "64.5"})]
+    [axis] = figures.table([*rows, row("c", "guo", 20, {PRIMARY: "<=1"})], PRIMARY).axes
+    low, high = axis.get_xlim()
+    assert low == 0 and 64.5 < high < 80
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["here, with its 95 % interval", "the paper, where it prints a number"]
+    [crosses] = [line for line in axis.lines if line.get_marker() == "x"]
+    assert [list(part) for part in crosses.get_data()] == [[64.5], [1]]  # rows: from below
+
+
+def test_a_table_that_the_paper_lacks_has_no_crosses():
+    [axis] = figures.table([row("a", "none", 20, {})], PRIMARY).axes
+    assert "x" not in [line.get_marker() for line in axis.lines]
+    assert len(axis.get_legend().get_texts()) == 1
+
+
+def test_fig4_begins_at_zero_and_ends_at_its_highest_band():
+    cells = {"labels": LABELS, "cell": cell(60, 0)["clean"]}
+    records = {("mixup", "none", 0): cells}
+    for variant in figures.ADAPTIVE:
+        records |= {("mixup", variant, count): cells for count in (1, 10)}
+    axis = figures.fig4(records).axes[0]
+    low, high = axis.get_ylim()
+    assert low == 0 and 100 * statistics.wilson(60, 200)[1] < high < 50
+
+
+def scored(right: int) -> dict:
+    wrong = [int(number >= right) for number in range(200)]
+    found = {"index": list(range(200)), "labels": LABELS, "predictions": [wrong]}
+    return found | {"missed": wrong, "margin": wrong}
+
+
+def test_convergence_has_a_tick_at_each_value_and_axes_from_zero():
+    tuned = {"clean": scored(180)}
+    for what, settings in beyond.sweep().items():
+        tuned |= {beyond.entry_name(what, name): scored(60) for name in settings}
+    values = {radius: np.arange(200) < 100 for radius in (0.0, 2 / 255, 8 / 255, 64 / 255)}
+    figure = beyond_figures.convergence(tuned, {"bare": values, "MI-OL": values}, 8 / 255)
+    *varied, last = figure.axes
+    for axis in varied:
+        low, high = axis.get_ylim()
+        assert low == 0 and 100 * statistics.wilson(60, 200)[1] < high < 50
+    assert (last.get_ylim()[0], last.get_xscale()) == (0, "symlog")  # each value as far as another
+    assert [text.get_text() for text in last.get_xticklabels()] == ["0", "0.25", "1", "8"]
+    assert last.get_xlabel() == "epsilon, in units of 8/255"
+    assert len({axis.get_title() for axis in figure.axes}) == len(figure.axes)
+
+
+def test_images_have_no_frame_and_a_title_for_each_row():
+    figure = figures.images([torch.rand(2, 3, 8, 8)] * 2, ["one", "two"], [["a", "b"]] * 2)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["one", "", "two", ""]
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"] * 2
+    for axis in figure.axes:
+        assert not (axis.axison and any(spine.get_visible() for spine in axis.spines.values()))
 
 
 def test_a_figure_is_kept_as_pixels_and_as_vectors(tmp_path):
