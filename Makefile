@@ -4,17 +4,19 @@
 RUN ?= digits
 ARGS ?=
 PROFILE ?=
+FORMAT ?= html
 SHELL := /bin/bash
 # As they were written: neither make nor a shell reads the quotes in them.
 export MILIB_RUN := $(value RUN)
 export MILIB_ARGS := $(value ARGS)
 export MILIB_PROFILE := $(value PROFILE)
+export MILIB_FORMAT := $(value FORMAT)
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: setup study lab app test test-rest test-all lint notebooks bench chaos gpu constraints clean
+.PHONY: setup study report lab app test test-rest test-all lint notebooks bench chaos gpu constraints clean
 
 setup: .venv/.ready
 
@@ -28,6 +30,10 @@ setup: .venv/.ready
 
 study: setup
 	@$(PY) -m milib.study.launch
+
+# The pages of a run in outputs/, else of a curated one: `make report RUN=c10_compact FORMAT=pdf`.
+report: setup
+	@for run in $$MILIB_RUN; do $(PY) -m milib.report "$$run" --format "$$MILIB_FORMAT" || exit; done
 
 lab: setup
 	@jupyter lab --notebook-dir=.

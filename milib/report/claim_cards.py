@@ -1,27 +1,49 @@
 """Claims as the report shows them: grouped by notebook, each comparison drawn."""
 
+import math
 from collections import Counter
+from dataclasses import dataclass
 
 from milib.study import claims
 from milib.study.rules import in_words
 
+STEPS = (1, 2, 5, 10, 20, 50)
+"""Distances of ticks, in points."""
+MOST = 8
+"""So many distances a scale has at most, but for its ends."""
 
-def strip(entry: dict, margin: object) -> dict[str, float]:
-    """Where a comparison is drawn, as percent from the left of its strip.
 
-    - entry: mean, and where it has an interval low and high.
-    - margin: the claim's; words, None and 0 are not drawn.
+@dataclass(frozen=True)
+class Axis:
+    """The scale on which every comparison of a page is drawn.
 
-    Returns the places of `zero`, `mean`, and where there are such `margin`, `low` and `high`.
+    - ticks: in points, equally far apart, from its left end to its right end; 0 is one of them.
     """
-    values = {"zero": 0.0, "mean": entry["mean"]}
-    if isinstance(margin, int | float) and margin:
-        values["margin"] = margin
-    if has_interval(entry):
-        values |= {"low": entry["low"], "high": entry["high"]}
-    least, most = min(values.values()), max(values.values())
-    scale = 100 / (most - least or 1)
-    return {name: round(scale * (value - least), 1) for name, value in values.items()}
+
+    ticks: list[int]
+
+    def place(self, points: float) -> float:
+        """How far from the left a value lies, in percent of the scale.
+
+        - points: the value.
+        """
+        least, most = self.ticks[0], self.ticks[-1]
+        return round(100 * (points - least) / (most - least), 2)
+
+
+def axis(groups: list[dict]) -> Axis:
+    """The scale that holds every comparison and margin of a page.
+
+    - groups: of `claim_groups`.
+    """
+    found = [0.0]
+    for group in groups:
+        for claim in group["claims"]:
+            for entry in claim["comparisons"]:
+                found += [value for value in entry["points"].values() if not entry["missing"]]
+    step = next((step for step in STEPS if max(found) - min(found) <= MOST * step), STEPS[-1])
+    first, last = math.floor(min(found) / step), math.ceil(max(found) / step)
+    return Axis([step * place for place in range(first, max(last, first + 1) + 1)])
 
 
 def has_interval(entry: dict) -> bool:
@@ -62,18 +84,25 @@ def claim_groups(records: dict[str, dict], used: set[str]) -> list[dict]:
 
 
 def claim_card(claim: dict, rehearsal: bool) -> dict:
-    """A claim with its comparisons drawn, the weakest first.
+    """A claim in points, its comparisons the weakest first.
 
     - claim: its rule, its words, and what was measured of it.
     - rehearsal: whether the run is one; then the claim's room is shown.
     """
-    weakest_first = sorted(claim["comparisons"], key=lambda entry: entry["low"])
-    comparisons = [
-        entry | {"interval": has_interval(entry), "strip": strip(entry, claim["margin"])}
-        for entry in weakest_first
-    ]
-    room = claim.get("room") if rehearsal else None
-    return claim | {"comparisons": comparisons, "room": room}
+    margin = claim["margin"]
+    limit = 100 * margin if isinstance(margin, int | float) else None
+    comparisons = []
+    for entry in claim["comparisons"]:
+        points = {"mean": 100 * entry["mean"], "margin": limit or 0.0}
+        if has_interval(entry):
+            points |= {"low": 100 * entry["low"], "high": 100 * entry["high"]}
+        # comparisons.dominates: no MI setting is as clean
+        missing = claim.get("statistic") == "dominates" and entry["mean"] == -1
+        comparisons.append(entry | {"points": points, "missing": missing})
+    comparisons.sort(key=lambda entry: (entry["missing"], entry["low"]))
+    room = 100 * claim["room"] if rehearsal and claim.get("room") else None
+    words = margin if limit is None else f"{limit:g}"
+    return claim | {"comparisons": comparisons, "margin": words, "room": room}
 
 
 def tally(groups: list[dict]) -> str:

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
@@ -15,6 +16,9 @@ LOADS = re.compile(
     r"|<(?:img|iframe|link|source|video|audio|embed|object|image|use|base|meta)\b[^>]*>",
     re.S | re.I,
 )
+HEAD = re.compile(r"<th\b([^>]*)>(.*?)</th>", re.S)
+HYPHENATED = re.compile(r"(?<![^\s>])[^\s<>]+-[^\s<>]+(?![^<]*>)")
+"""A word with a hyphen, outside tags."""
 REMOTE = re.compile(r"""[="'(\s](?:https?:)?//|^<script""", re.I)
 REWRITE = {
     r"\\(begin|end)\{(?:aligned|align\*?|eqnarray\*?)\}": r"\\\1{split}",
@@ -55,7 +59,7 @@ def mathml(tex: str, block: bool = False) -> str:
     if not block:
         return math
     numbers = "".join(f"<span>({html.escape(tag)})</span>" for tag in TAG.findall(tex))
-    return f'<span class="equation"><span>{math}</span>{numbers}</span>'
+    return f'<span class="equation"><span tabindex="0">{math}</span>{numbers}</span>'
 
 
 def _as_unicode(found: re.Match) -> str:
@@ -100,18 +104,84 @@ TEMPLATES = jinja2.Environment(
 TEMPLATES.filters["prose"] = prose
 
 
-def whole_page(title: str, body: str, source: str = "", css: str = "") -> bytes:
+@dataclass(frozen=True)
+class Entry:
+    """A line of a page's contents.
+
+    - id: of the heading, figure or table that it leads to.
+    - title: plain text, or Markup.
+    - parts: the lines below it.
+    """
+
+    id: str
+    title: str
+    parts: list["Entry"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A link to the page before, after or above.
+
+    - to: its address.
+    - title: of that page.
+    - sign: an arrow.
+    """
+
+    to: str
+    title: str
+    sign: str
+
+
+@dataclass(frozen=True)
+class Around:
+    """What stands around a page's body.
+
+    - contents: its lines.
+    - turns: links to other pages.
+    """
+
+    contents: list[Entry] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+
+
+def whole_page(title: str, body: str, around: Around, source: str = "", css: str = "") -> bytes:
     """A whole page that loads nothing.
 
     What would load something is taken out, and the page's policy makes a browser refuse it too.
 
     - title: plain text.
     - body: HTML.
+    - around: the contents and the links to other pages.
     - source: a fingerprint of what the page was made from.
     - css: styles besides those of style.css.
     """
     offline = LOADS.sub(lambda found: "" if REMOTE.search(found[0]) else found[0], body)
     page = TEMPLATES.get_template("page.html.j2").render(
-        title=title, body=Markup(offline), source=source, css=Markup(CSS + css)
+        title=title,
+        body=Markup(readable_heads(offline)),
+        contents=around.contents,
+        turns=around.turns,
+        source=source,
+        css=Markup(CSS + css),
     )
     return page.encode()
+
+
+def readable_heads(body: str) -> str:
+    """A table's heads for a screen reader and for a narrow page.
+
+    - body: HTML. An empty head becomes a plain cell, which is not read as a head. A word with a
+      hyphen is not broken there.
+    """
+    return HEAD.sub(_readable_head, body)
+
+
+def _readable_head(found: re.Match) -> str:
+    attributes, text = found.groups()
+    if text.strip() in ("", "&nbsp;"):
+        return f"<td{attributes}></td>"
+    return f"<th{attributes}>{HYPHENATED.sub(_unbroken, text)}</th>"
+
+
+def _unbroken(found: re.Match) -> str:
+    return f'<span class="word">{found[0]}</span>'

@@ -3,67 +3,29 @@
 What the page shows is gathered here; how it is shown, and every sentence, is in index.html.j2.
 """
 
-import base64
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
-
-from markupsafe import Markup
 
 from milib import files
 from milib.data import SOURCES
 from milib.errors import UserError
 from milib.report import notebook_page
-from milib.report.claim_cards import claim_groups, tally
-from milib.report.html import TEMPLATES, whole_page
+from milib.report.answer import answer, main_table
+from milib.report.claim_cards import axis, claim_groups, tally
+from milib.report.exhibits import exhibit, link, origin, table
+from milib.report.html import TEMPLATES, Around, Entry, prose, whole_page
 from milib.report.profile import SLOWEST, latest, summary
-from milib.report.run_folder import PACKED, RunFolder
+from milib.report.run_folder import NOTES, PACKED, RunFolder
 from milib.study import claims, params, progress
-from milib.views import provenance, styling
+from milib.views import provenance
 
-
-@dataclass(frozen=True)
-class Origin:
-    """What made a figure, a table or a verdict.
-
-    - notebook: its name; empty where nothing is known.
-    - commits: at which its records were made, and it itself.
-    - records, checkpoints: the files that the notebook had read up to there.
-    """
-
-    notebook: str
-    commits: list[str]
-    records: list[str]
-    checkpoints: list[str]
-
-
-def origin(run: RunFolder, about: dict) -> Origin:
-    """What made something, from the note that was left beside it.
-
-    - run: the run's folder.
-    - about: as `RunFolder.about` returns it.
-    """
-    names, records = about.get("records", []), run.records()
-    commits = {str(records[name]["made"]["commit"]) for name in names if name in records}
-    if about.get("commit"):
-        commits.add(str(about["commit"]))
-    notebook = str(about.get("notebook", ""))
-    return Origin(notebook, sorted(commits), names, about.get("checkpoints", []))
-
-
-def link(folder: Path, path: str, text: str = "") -> Markup:
-    """A link to a file of the run; the text alone where there is no such file.
-
-    - folder: the run's folder.
-    - path: relative to the run's folder.
-    - text: by default the file's name.
-    """
-    shown = text or Path(path).name
-    if not (folder / path).is_file():
-        return Markup.escape(shown)
-    return Markup('<a href="{}">{}</a>').format(quote(path), shown)
+FEW = 3
+"""So many files are named where something was made; more are folded away."""
+SECTIONS = {"answer": "Answer", "about": "The run", "claims": "Claims", "figures": "Figures"}
+SECTIONS |= {"tables": "Tables", "notebooks": "Notebooks", "trainings": "Training logs"}
+SECTIONS |= {"times": "Times", "records": "Records"}
+"""The page's sections: id -> title in the contents."""
 
 
 def used_records(run: RunFolder) -> set[str]:
@@ -75,45 +37,6 @@ def used_records(run: RunFolder) -> set[str]:
     for timing in run.profile().values():
         read |= {entry["name"] for entry in timing.entries}
     return read & set(run.records()) or set(run.records())
-
-
-def exhibit(run: RunFolder, kind: str, name: str) -> dict:
-    """A figure or table: what is shown, its caption, its files, and the note beside it.
-
-    - run: the run's folder.
-    - kind: "figures" or "tables".
-    - name: of its files.
-    """
-    about = run.about(kind, name)
-    endings = ("png", "svg", "csv")
-    paths = {ending: run.path / kind / f"{name}.{ending}" for ending in endings}
-    there = {ending: path for ending, path in paths.items() if path.exists()}
-    notes = [about[key] for key in ("settings", "models") if about.get(key)]
-    shown = _image(there) if kind == "figures" else {"table": _table(there["csv"], name)}
-    return shown | {
-        "name": name,
-        "caption": about.get("caption", name),
-        "settings": "; ".join(notes),
-        "files": {ending: f"{kind}/{path.name}" for ending, path in there.items()},
-        "about": about,
-    }
-
-
-def _image(paths: dict[str, Path]) -> dict:
-    """A picture as the page embeds it; the width gives all PNG figures letters of one size."""
-    if "png" not in paths:
-        return {"media": "image/svg+xml", "content": _base64(paths["svg"]), "width": None}
-    header = paths["png"].read_bytes()[:24]
-    width = int.from_bytes(header[16:20]) // 2
-    return {"media": "image/png", "content": _base64(paths["png"]), "width": width}
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
-
-
-def _table(path: Path, name: str) -> Markup:
-    return Markup(styling.styled(styling.read(path), name).to_html())
 
 
 def settings(run: RunFolder) -> list[str]:
@@ -230,7 +153,8 @@ def pages(run: RunFolder) -> list[dict]:
     """
     found = []
     for path in sorted(run.path.glob("notebooks/*.ipynb")):
-        notebook_page.notebook_html(path, path.with_suffix(".html"), home="../index.html")
+        page = path.with_suffix(".html")
+        notebook_page.notebook_html(path, page, "../index.html", linked=run.curated)
         title, failed = notebook_page.notebook_title(path)
         found.append({"name": path.stem, "title": title, "failed": failed})
     return found
@@ -249,25 +173,48 @@ def build(folder: Path) -> Path:
     files.remove_leftovers(run.path)
     notebooks, logs, used = pages(run), training_logs(run), used_records(run)
     groups = claim_groups(run.records(), used)
+    main = main_table(run)
+    figures = [exhibit(run, "figures", name) for name in run.figures()]
+    tables = [exhibit(run, "tables", name) for name in run.tables()]
     body = TEMPLATES.get_template("index.html.j2").render(
         run=run,
         link=partial(link, run.path),
         origin=partial(origin, run),
         packed=PACKED,
+        notes=NOTES,
+        answer=answer(run),
+        main=None if main is None else table(main, "main"),
         notebooks=notebooks,
         data=data_sets(run, used),
         facts=facts(run, used),
         groups=groups,
+        axis=axis(groups),
         tally=tally(groups),
         many=claims.MANY,
-        figures=[exhibit(run, "figures", name) for name in run.figures()],
-        tables=[exhibit(run, "tables", name) for name in run.tables()],
+        few=FEW,
+        figures=figures,
+        tables=tables,
         logs=logs,
         timings=timings(run),
         costs=costs(run, used, logs),
         records=run.records(),
         used=used,
     )
+    around = Around(contents(groups, figures, tables))
     index = run.path / "index.html"
-    files.write_atomic(index, whole_page(f"Mixup Inference: {run.name}", body))
+    files.write_atomic(index, whole_page(f"Mixup Inference: {run.name}", body, around))
     return index
+
+
+def contents(groups: list[dict], figures: list[dict], tables: list[dict]) -> list[Entry]:
+    """The contents of the page.
+
+    - groups: of `claim_groups`.
+    - figures, tables: of `exhibit`.
+    """
+    parts = {
+        "claims": [Entry(f"claims_{group['title']}", group["title"]) for group in groups],
+        "figures": [Entry(shown["id"], prose(shown["caption"])) for shown in figures],
+        "tables": [Entry(shown["id"], prose(shown["caption"])) for shown in tables],
+    }
+    return [Entry(name, title, parts.get(name, [])) for name, title in SECTIONS.items()]

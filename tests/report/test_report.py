@@ -13,9 +13,9 @@ import pytest
 from milib import files
 from milib.errors import UserError
 from milib.report import index, notebook_page, profile
-from milib.report.__main__ import main
+from milib.report.__main__ import main, place
 from milib.report.html import mathml
-from milib.study import rules
+from milib.study import paths, rules
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -205,7 +205,9 @@ def test_equations_are_mathml(run):
     assert "<td>MI-PL</td>" in text, "the | of an equation parted the cells of its table"
     assert "<code>$a$</code>" in text and "$x$" in text
     assert "𝟏" in text, "browsers ignore mathvariant"
-    assert (run / "index.html").read_text().count("<math") == 3  # statement, comparison, caption
+    assert (run / "index.html").read_text().count(
+        "<math"
+    ) == 4  # statement, comparison, caption twice
 
 
 @pytest.mark.parametrize(
@@ -248,12 +250,12 @@ def test_notebook_is_rendered_again_only_when_it_changed(run, tmp_path):
 def test_claims_of_the_newest_record(run):
     text = index.build(run).read_text()
     assert "0 hold, 0 fail, 1 undecided" in text and 'class="claim undecided"' in text
-    assert "MI-OL &lt;helps&gt; at" in text and "<strong>0.250</strong> [0.125, 0.500]" in text
-    assert "T2-a; Table 2; margin 0.05 ± 0.01<" in text
+    assert "MI-OL &lt;helps&gt; at" in text and "<strong>+25.0</strong> [+12.5, +50.0]" in text
+    assert "T2-a; Table 2; margin 5 ± 1<" in text
 
 
 def test_a_caption_tells_settings_and_models(run):
-    assert "<small>9 test images; erm: &lt;small&gt; net.</small>" in index.build(run).read_text()
+    assert "<p>9 test images; erm: &lt;small&gt; net.</p>" in index.build(run).read_text()
 
 
 def test_the_settings_are_those_of_the_notebooks_parameters(run):
@@ -348,7 +350,7 @@ def test_tables_are_styled_from_their_csv(run):
     shown = re.search(r'<figure id="table_table2">.*?</figure>', text, re.S)[0]
     assert re.search(r"<td [^>]*>81\.0<br><small>[^<]*79\.5[^<]*82\.5[^<]*</small></td>", shown)
     assert "Mixup &lt;1&gt;" in shown and 'href="tables/table2.csv"' in shown
-    assert '<div class="wide">' in shown, "a table that is too wide scrolls by itself"
+    assert '<div class="wide" tabindex="0"' in shown, "a table that is too wide scrolls by itself"
 
 
 def test_digits_are_called_a_rehearsal(run):
@@ -404,5 +406,11 @@ def test_command_line(run, monkeypatch, capsys):
     main(["digits"])
     out = capsys.readouterr().out
     assert "not re-run" in out and out.rstrip().endswith("index.html")
-    with pytest.raises(SystemExit, match=r"UserError: .*make study RUN=c10"):
-        main(["c10"])
+    with pytest.raises(SystemExit, match=r"UserError: .*make study RUN=missing"):
+        main(["missing"])
+
+
+def test_a_run_that_is_not_in_outputs_is_the_curated_one(run, monkeypatch):
+    monkeypatch.setenv("MILIB_OUTPUTS", str(run.parent))
+    assert place("digits") == run
+    assert place("c10_compact") == paths.reference_root() / "c10_compact"
