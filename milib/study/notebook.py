@@ -7,6 +7,7 @@ import json
 import numbers
 import os
 import sys
+from typing import get_args
 from weakref import WeakSet
 
 from milib.errors import UserError
@@ -29,18 +30,25 @@ _opened: WeakSet = WeakSet()
 def parameters_cell() -> str:
     """The source of every notebook's parameters cell, one key of params/digits.yaml a line.
 
-    papermill knows the keys that it finds there.
+    Each has its type and what `Params` says of it, with its choices in brackets: `papermill
+    --help-notebook` shows them, and papermill knows the keys that it finds there.
     """
     lines = [
         "# The run's parameters: those of params/digits.yaml, "
         "unless papermill injects others below.",
-        "# milib/study/params.py explains each of them.",
+        "# None, for a table: that of params/digits.yaml.",
     ]
-    for name, value in read_yaml(parameter_file("digits")).items():
-        if name in TABLES:
-            lines.append(f"{name} = None  # the table in params/digits.yaml")
-        else:
-            lines.append(f"{name} = {value!r}".replace("'", '"'))  # as ruff quotes
+    values = read_yaml(parameter_file("digits"))
+    for spec in dataclasses.fields(Params):
+        kind = getattr(spec.type, "__name__", spec.type)
+        if get_args(spec.type):
+            kind = str(spec.type)
+        value = None if spec.name in TABLES else values[spec.name]
+        shown = repr(value).replace("'", '"')  # as ruff quotes
+        said = spec.metadata["doc"]
+        if spec.metadata["choices"]:
+            said += f" [{', '.join(spec.metadata['choices'])}]"
+        lines.append(f"{spec.name}: {kind} = {shown}  # {said}")
     return "\n".join(lines)
 
 

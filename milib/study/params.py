@@ -22,6 +22,7 @@ LEAST = 1e-6
 
 
 def _key(doc: str, low: float | None = None, high: float | None = None, choices=None) -> Any:
+    """A field. A notebook's parameters cell shows `doc`, so does `papermill --help-notebook`."""
     return field(metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
@@ -30,14 +31,10 @@ class Params:
     """A run: every field is a key of params/*.yaml. Numbers may be fractions such as "8/255"."""
 
     run: str = _key("name of the run: outputs/<run>")
-    paper_table: str = _key(
-        "table of the paper to show beside", choices=("table2_cifar10", "table3_cifar100")
-    )
+    paper_table: str = _key("the paper's table", choices=("table2_cifar10", "table3_cifar100"))
     seed: int = _key("seed of training, attacks and draws", 0, 2**31)
     data: str = _key("data set", choices=tuple(SOURCES))
-    data_root: str = _key(
-        "folder of the CIFAR files; empty: $MILIB_DATA, else ./data at the project root"
-    )
+    data_root: str = _key("folder of the CIFAR files; empty: $MILIB_DATA, else ./data")
     classes: int = _key("number of classes L", 3, 1000)
     n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
     n_heldout: int = _key("training images held out for every selection", 10, 10**5)
@@ -49,7 +46,7 @@ class Params:
     model: str = _key("architecture", choices=("small", "compact", "resnet50"))
     device: str = _key("auto, cpu, cuda or cuda:<n>")
     precision: str = _key(
-        "training and attacks; records are scored in fp32, beside bf16 on CUDA in TF32",
+        "of training and attacks; scores are fp32, on CUDA TF32",
         choices=("auto", "fp32", "bf16"),
     )
     threads: int = _key("CPU threads; 0: all", 0, 1024)
@@ -58,15 +55,11 @@ class Params:
     epochs: int = _key("training epochs", 1, 10**5)
     adversarial_share: float = _key("share of `epochs` that AT gets", 0.001, 10)
     interpolated_share: float = _key("epochs of interpolated AT to one of AT", 0.001, 10)
-    stop_epochs: dict = _key(
-        "model -> epochs after which its training stops, 46.8 in the 47th; none beyond its end"
-    )
+    stop_epochs: dict = _key("model -> epochs after which training stops; 46.8: in the 47th")
     batch_size: int = _key("clean images per training step", 2, 10**5)
     lr: float = _key("peak learning rate of ERM, mixup and AT", LEAST, 100)
     lr_interpolated: float = _key("peak learning rate of interpolated AT", LEAST, 100)
-    schedule: str = _key(
-        "step: x0.1 at 1/2 and 3/4 of training; onecycle", choices=("step", "onecycle")
-    )
+    schedule: str = _key("of the rate; step: x0.1 at 1/2 and 3/4", choices=("step", "onecycle"))
     momentum: float = _key("SGD momentum", 0, 0.9999)
     nesterov: bool = _key("Nesterov's form of it; false where momentum is 0")
     weight_decay: float = _key("L2 penalty", 0, 1)
@@ -78,22 +71,13 @@ class Params:
     epsilon: float = _key("radius of the attacks, on pixels in [0, 1]", LEAST, 1)
     step_size: float = _key("size of a PGD step, on pixels in [0, 1]", LEAST, 1)
     steps: list[int] = _key("PGD steps, one trajectory with snapshots", 1, 10**5)
-    attack_label: str = _key(
-        "label of untargeted PGD: the paper's y, or as published", choices=("label", "prediction")
-    )
+    attack_label: str = _key("label that untargeted PGD leaves", choices=("label", "prediction"))
     draws: int = _key("draws N of every randomised defense", 1, 10**5)
     draw_sets: int = _key("sets of draws for clean and the first PGD column of each mode", 1, 1000)
-    pool: str = _key(
-        "sample pool p_s: training images, or test images as published", choices=("train", "test")
-    )
+    pool: str = _key("images of the sample pool p_s", choices=("train", "test"))
     rows: list[dict] = _key("Table 2 or 3: model, defense and its parameters")
-    match_clean: bool = _key(
-        "choose the rows' parameters on held-out images, at MI-OL's clean accuracy"
-    )
-    grids: dict = _key(
-        "defense -> values of its last parameter, from which 04 chooses and which 06 sweeps; "
-        "an override replaces the whole table"
-    )
+    match_clean: bool = _key("choose rows' parameters on held-out images, at MI-OL's accuracy")
+    grids: dict = _key("defense -> values of its last parameter: 04 chooses, 06 sweeps")
     fig2_ratios: list[float] = _key("mixup ratios of Fig. 2", 0, 1)
     adaptive_samples: list[int] = _key("adaptive samples of Fig. 4", 1, 10**4)
     fig5_epsilon: float = _key("radius of Fig. 5, on pixels in [0, 1]", LEAST, 1)

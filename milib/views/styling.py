@@ -15,8 +15,6 @@ A CSV file has one header row. A report shows it with `styled(read(path), name).
 import csv
 import html
 import itertools
-import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +25,12 @@ from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSStyles
 
 from milib.files import digest
+from milib.views.wording import WORDS, head_of, heads_of, readable  # noqa: F401
 
 KEYS = ("choice", "row", "column", "model", "defense", "detector", "parameters", "claim")
 KEYS += ("comparison", "quantity", "G with", "component", "prediction", "adaptive samples")
 KEYS += ("attack", "item", "varied")
 """The columns that say what a row is of."""
-WORDS = {"eq24": "Eq. 24", "mean_ce": "mean cross-entropy", "as_published": "as published"}
-WORDS |= {"none": "bare", "TV": "total variation", "ce": "cross-entropy", "dlr": "DLR"}
-"""What a reader sees of a name of the code."""
-ATTACK = re.compile(r"(untargeted|targeted)_pgd(\d+)")
 DIFFERENCES = ("difference", "points", "residual")
 """What the name of a column of differences ends with."""
 RAMP, SHADES = "45, 140, 215", 10
@@ -123,7 +118,7 @@ def columns(frame: pd.DataFrame) -> list[Column]:
         base, _, part = name.rpartition(" ")
         if part in ("low", "high") and base in frame:
             continue
-        group, head = _heads(base if part == "paper" and base else name)
+        group, head = heads_of(base if part == "paper" and base else name)
         if part == "paper":
             if base in frame:
                 head = part
@@ -132,7 +127,7 @@ def columns(frame: pd.DataFrame) -> list[Column]:
             values, intervals = _numbers(frame, name)
             column = Column(name, group, head, values, intervals, _classes(frame, name))
         else:
-            values = [_readable(value) for value in frame[name]]
+            values = [readable(value) for value in frame[name]]
             column = Column(name, group, head, values, none, ["text"] * len(frame))
         found.append(column)
     groups = [column.group or column.name for column in found]
@@ -160,8 +155,8 @@ def styled(frame: pd.DataFrame, name: str) -> Styler:
     heads = pd.Index(list(cells))
     if any(groups):
         heads = pd.MultiIndex.from_arrays([groups, list(cells)])
-    heads.names = [*heads.names[:-1], frame.index.names[-1]]
     row_heads = index = _row_heads(frame)
+    heads.names = [*heads.names[:-1], index.names[-1]]
     if not isinstance(index, pd.MultiIndex):  # two rows may have one name: pandas wants them apart
         index = pd.RangeIndex(len(frame), name=index.name)
     shown = pd.DataFrame(cells, index=index).set_axis(heads, axis=1)
@@ -238,29 +233,15 @@ def _has_keys(frame: pd.DataFrame) -> bool:
     return frame.index.names[0] is not None
 
 
-def _readable(value: Hashable) -> str:
-    """A name of the code in words: "untargeted PGD-10"; any other text as it is."""
-    text = str(value)
-    return WORDS.get(text, ATTACK.sub(r"\1 PGD-\2", text))
-
-
-def _heads(name: str) -> tuple[str, str]:
-    """What stands above a column: the head of its group and its own."""
-    group, _, own = name.rpartition(", ")
-    attack = ATTACK.fullmatch(own)
-    if attack and not group:
-        return attack[1], f"PGD-{attack[2]}"
-    return _readable(group), _readable(own)
-
-
 def _row_heads(frame: pd.DataFrame) -> pd.Index:
     """The index with names in words."""
     if not _has_keys(frame):
         return frame.index
+    names = [head_of(name) for name in frame.index.names]
     if isinstance(frame.index, pd.MultiIndex):
-        lines = [tuple(map(_readable, line)) for line in frame.index]
-        return pd.MultiIndex.from_tuples(lines, names=frame.index.names)
-    return pd.Index([_readable(key) for key in frame.index], name=frame.index.name)
+        lines = [tuple(map(readable, line)) for line in frame.index]
+        return pd.MultiIndex.from_tuples(lines, names=names)
+    return pd.Index([readable(key) for key in frame.index], name=names[0])
 
 
 def _cell(value: str, interval: str) -> str:

@@ -14,6 +14,7 @@ from papermill.translators import PythonTranslator
 from milib.study import params, paths
 from milib.study.notebook import SIMILAR, from_names, parameters_cell
 from milib.study.rules import claims_table
+from milib.views.exercises import EXERCISES
 
 ROOT = paths.project_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -29,11 +30,17 @@ def code(notebook):
     ]
 
 
+def sources(notebook) -> list[str]:
+    """The lines of the code cells."""
+    return [line for cell in code(notebook) for line in cell.source.splitlines()]
+
+
 def printed(cell) -> str:
-    """The text a cell shows, figures' size lines apart."""
+    """The text a cell shows, figures' size lines and captions apart."""
     texts = [  # a line may be spread over two streams
         output.get("text") or output.get("data", {}).get("text/plain", "") + "\n"
         for output in cell.outputs
+        if "text/markdown" not in output.get("data", {})
     ]
     return "".join(text for text in texts if not text.startswith("<Figure size")).strip()
 
@@ -66,8 +73,12 @@ def test_parameters_cell_is_hidden_short_and_known_to_papermill(notebook):
     [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     assert cell.metadata == {"tags": ["parameters"], "jupyter": {"source_hidden": True}}
     assert len(cell.source.splitlines()) < 55
-    known = [parameter.name for parameter in PythonTranslator.inspect(cell)]
-    assert known == [field.name for field in dataclasses.fields(params.Params)]
+    fields, known = dataclasses.fields(params.Params), PythonTranslator.inspect(cell)
+    assert [parameter.name for parameter in known] == [field.name for field in fields]
+    for parameter, field in zip(known, fields, strict=True):
+        assert parameter.inferred_type_name.split("[")[0] in str(field.type)
+        assert parameter.help.startswith(field.metadata["doc"])
+        assert all(choice in parameter.help for choice in field.metadata["choices"] or ())
 
 
 def test_other_cells_have_tags_alone(notebook):
@@ -133,17 +144,22 @@ def test_no_cell_changes_a_parameter_or_is_taken_for_one(notebook):
 
 
 def test_stored_checks_hold(notebook):
-    """A check prints `what it says: True`; its threshold is meant for the stored run, digits."""
+    """A check prints `what it asks: yes`; its threshold is meant for the stored run, digits."""
+    assert not any(re.search(r"print\(.* [<>=]=? ", line) for line in sources(notebook))
     lines = [line for cell in code(notebook) for line in printed(cell).splitlines()]
-    checks = [line for line in lines if re.search(r": (True|False)$", line)]
-    assert checks and not [line for line in checks if line.endswith("False")]
+    checks = [line for line in lines if re.search(r": (yes|no)$", line)]
+    calls = [line for line in sources(notebook) if "course.state(" in line]
+    assert len(checks) >= len(calls) > 0  # a call may stand in a loop
+    assert not [line for line in checks if line.endswith("no")]
+    bare = [line for line in lines if re.search(r"\b(True|False)$", line)]
+    assert set(bare) <= {"nesterov: True"}  # of a recipe
 
 
 @pytest.mark.parametrize(
     "name, algorithm, verdict",
     [
-        ("03_theory", "Algorithm 1", "Algorithm 1 equals milib: True"),
-        ("04_oblivious", "PGD-10", "the predictions are the same: True"),
+        ("03_theory", "Algorithm 1", "Algorithm 1 equals milib to 1e-05: yes"),
+        ("04_oblivious", "PGD-10", "the predictions are the same: yes"),
     ],
 )
 def test_algorithm_is_shown_in_plain_torch_and_equals_milib(name, algorithm, verdict):
@@ -158,7 +174,7 @@ def test_algorithm_is_shown_in_plain_torch_and_equals_milib(name, algorithm, ver
 def test_cells_compute_before_they_show(notebook):
     """What runs for long clears its cell's output when it is done (milib.study.progress)."""
     shown, worked = (
-        r"\bprint\(|figures\.show\(|tables\.(save|show)\(|\.show\(\)",
+        r"\bprint\(|course\.|figures\.show\(|tables\.(save|show)\(|\.show\(\)",
         r"study\.(require|batch|examples)\(|(experiments|beyond|variants)\.\w+\(|choices\(",
     )
     for cell in code(notebook):
@@ -217,3 +233,51 @@ def test_equations_carry_their_numbers_once():
 
 def test_no_stored_output_of_a_live_line(notebook):
     assert "»" not in "".join(map(printed, code(notebook)))
+
+
+# The course
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_previous_next_and_all_notebooks_are_linked_at_both_ends(place):
+    stems = [path.stem for path in NOTEBOOKS]
+    cells = nbformat.read(NOTEBOOKS[place], 4).cells
+    others = stems[:place] + stems[place + 1 :]
+    for text in (cells[0].source.partition("\n# ")[0], cells[-1].source):
+        beside, contents = text.split("Contents:")
+        assert re.findall(r"\((\w+)\.ipynb\)", contents) == others
+        assert contents.count("**") == 2 and f"**{place + 1} " in contents
+        for word, near in (("Previous", place - 1), ("Next", place + 1)):
+            found = re.search(rf"{word}: \[{near + 1} [\w -]+\]\((\w+)\.ipynb\)", beside)
+            assert (found and found[1]) == (stems[near] if 0 <= near < 8 else None)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_question_then_the_answer_of_the_real_run_then_what_the_digits_show(path):
+    opening, _, before, shown, digits, *_ = nbformat.read(path, 4).cells
+    assert re.search(r"^\*\*.+\?\*\*$", opening.source, re.M)
+    assert before.source.startswith("## The answer on CIFAR-10\n")
+    assert shown.source.endswith(f'\ncourse.answer("{path.stem}")')
+    assert printed(shown).startswith("From the curated run c10_compact, not this run (CIFAR-10, ")
+    assert digits.source.startswith("**What the digits will show:** ")
+
+
+def test_the_curated_run_is_quoted_by_one_function_alone(notebook):
+    """No notebook takes a result of it for its own."""
+    lines = [line for line in sources(notebook) if "course." in line or "reference" in line]
+    assert all(re.match(r" *course\.(answer|state|check)\(", line) for line in lines)
+
+
+def test_two_or_three_exercises_stand_at_the_end_and_are_open(notebook):
+    *_, before_last, _ = notebook.cells
+    names = []
+    for cell in code(notebook):
+        if "course.check(" in cell.source:
+            first, second = cell.source.splitlines()
+            names += re.findall(r'^course\.check\("(\w+)", answer', second)
+            assert first == "answer = None" and printed(cell).endswith(
+                f"Exercise {names[-1]} is open. Hint: {EXERCISES[names[-1]].hint}."
+            )
+    number = str(int(notebook.cells[0].id[:2]))
+    assert names == [name for name in EXERCISES if name[0] == number]
+    assert len(names) in (2, 3) and "course.check(" in before_last.source

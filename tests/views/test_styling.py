@@ -11,7 +11,7 @@ import pytest
 from milib.study import params, paths
 from milib.study.rows import PRIMARY, columns, table_rows
 from milib.study.study import Study
-from milib.views import styling, tables
+from milib.views import styling, tables, wording
 
 N = 50
 RUN = params.load(paths.project_root() / "params" / "digits.yaml")
@@ -136,7 +136,7 @@ def test_groups_stand_side_by_side_and_differences_have_signs():
     cells = {"model": ["m"], "AUC, all": [0.5], "at 5 % FPR, all": [6.0], "AUC, Eq. 2": [0.556]}
     cells |= {"difference": [0.5], "difference low": [-0.5], "difference high": [1.0]}
     parts = styling.columns(pd.DataFrame(cells).set_index("model"))
-    assert [part.group for part in parts] == ["AUC", "AUC", "at 5 % FPR", ""]
+    assert [part.group for part in parts] == ["AUC", "AUC", "found at 5 % false positives", ""]
     assert (parts[-1].values, parts[-1].intervals) == (["+0.5"], ["-0.5 to +1.0"])
 
 
@@ -145,6 +145,30 @@ def test_rows_of_several_quantities_have_digits_of_their_own():
     frame = pd.DataFrame(cells | {"a high": [np.nan, 0.5]}).set_index("quantity")
     part = styling.columns(frame)[0]
     assert part.values == ["83", "0.120"] and part.intervals == ["", "-0.125 to 0.500"]
+
+
+def test_a_reader_sees_words_and_symbols_and_files_keep_the_short_names(found):
+    frame = found["paired"]
+    assert "minus" in styling.write(frame).decode() and styling.columns(frame)[0].head == (
+        "compared with"
+    )
+    cells = {"component": ["yhat"], "prediction": ["E F(x~)"], "Delta F_yhat": [0.5], "lambda": [1]}
+    shown = styling.show(pd.DataFrame(cells).set_index(["component", "prediction"]))
+    for text in (repr(shown), shown._repr_html_()):
+        for seen in ("ŷ", "E F(x̃)", "ΔF_ŷ", "λ"):
+            assert seen in text
+        assert "yhat" not in text and "Delta" not in text and "lambda" not in text
+    acting = pd.DataFrame({"G with": ["x"], "D": [0.5]}).set_index("G with")
+    assert "G acts by" in repr(styling.show(acting))
+
+
+def test_no_column_of_a_table_is_named_by_a_word_of_the_code(found):
+    """Neither an underscore nor a name that `wording` has a word for."""
+    for name, frame in found.items():
+        for part in styling.columns(frame):
+            for text in (part.group, part.head):
+                assert not re.search(r"[a-z]_[a-z]", text), (name, text)
+                assert text not in (wording.WORDS.keys() | wording.HEADS.keys()), (name, text)
 
 
 def test_html_is_the_same_twice_and_holds_no_script_and_no_markup_of_a_cell(found):

@@ -1,0 +1,171 @@
+"""What a notebook says as a course: the answer of the curated run, checks, and exercises.
+
+The answer's numbers are read from the tables of REFERENCE, and marked as such: they are no
+result of the notebook's own run.
+"""
+
+import csv
+import itertools
+import json
+import re
+import textwrap
+
+from milib import checks
+from milib.errors import UserError
+from milib.study.paths import reference_root
+from milib.views.exercises import EXERCISES
+from milib.views.styling import KEYS
+
+REFERENCE = "c10_compact"
+"""The curated run whose answers the notebooks quote."""
+WIDTH = 100
+"""Characters in a printed line."""
+FIELD = re.compile(r"\{(\w+) \| (.+?) \| (.+?)\}")
+"""A number in an answer: {table | what the row is of | column}."""
+ANSWERS = {
+    "01_train_mixup": (
+        "More than ERM does, but not linear. The total variation from Eq. 3, which is 0 for a "
+        "linear classifier, is {models_01 | Mixup | TV, predictions} for the mixup model and "
+        "{models_01 | ERM | TV, predictions} for ERM. Mixup training alone does not protect: "
+        "under PGD-10 the model keeps {models_01 | Mixup | PGD-10} %, with MI-OL "
+        "{models_01 | Mixup | MI-OL, PGD-10} %."
+    ),
+    "02_train_interpolated_at": (
+        "They keep about a third under PGD-10: AT {models_02 | AT | PGD-10} %, interpolated AT "
+        "{models_02 | Interpolated AT | PGD-10} %, ERM {models_02 | ERM | PGD-10} %. Mixup fits "
+        "in, and gains nothing by itself: clean accuracy is "
+        "{models_02 | Interpolated AT | clean} % with it and {models_02 | AT | clean} % without."
+    ),
+    "03_theory": (
+        "Mixing shrinks the perturbation and moves it to another input; the condition is RIC "
+        "(Eq. 10). On the mixup model under PGD-10 its means hold for both modes: F_y rises by "
+        "{theory | Delta F_y | MI-PL, Eq. 2} under MI-PL and {theory | Delta F_y | MI-OL, Eq. 2} "
+        "under MI-OL, and F_yhat falls. The decision is seldom right all the same: on "
+        "{theory | MI decides y, % | MI-PL, Eq. 2} % of the images under MI-PL and on "
+        "{theory | MI decides y, % | MI-OL, Eq. 2} % under MI-OL."
+    ),
+    "04_oblivious": (
+        "Some, and no defense is first on both nets. On mixup, PGD-10 leaves "
+        "{oblivious | Mixup | untargeted_pgd10} % bare, "
+        "{oblivious | Mixup + MI-OL | untargeted_pgd10} % with MI-OL and "
+        "{oblivious | Mixup + Guo et al. (2018) | untargeted_pgd10} % with the simpler defense "
+        "of Guo et al. On interpolated AT it leaves "
+        "{oblivious | Interpolated AT | untargeted_pgd10} %, "
+        "{oblivious | Interpolated AT + MI-OL | untargeted_pgd10} % and "
+        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10} %. MI-OL costs "
+        "clean accuracy: {oblivious | Mixup | clean} % falls to "
+        "{oblivious | Mixup + MI-OL | clean} % on mixup."
+    ),
+    "05_detection": (
+        "On mixup, yes; on interpolated AT, no. The area under the ROC curve is "
+        "{detection | Mixup, MI-PL | AUC, all} for MI-PL on mixup, where plain confidence has "
+        "{detection | Mixup, plain confidence | AUC, all}. On interpolated AT it is "
+        "{detection | Interpolated AT, MI-PL | AUC, all}, below one half, and plain confidence "
+        "has {detection | Interpolated AT, plain confidence | AUC, all}."
+    ),
+    "06_tradeoff": (
+        "No defense at every price. On mixup, MI-Combined keeps "
+        "{tradeoff | Mixup, MI-Combined, ratio_pl 0.5, ratio_ol 0.4, threshold 0.2 | PGD-10} % "
+        "under PGD-10 at a clean accuracy of "
+        "{tradeoff | Mixup, MI-Combined, ratio_pl 0.5, ratio_ol 0.4, threshold 0.2 | clean} %, "
+        "Guo et al. {tradeoff | Mixup, Guo et al. (2018), sizes [22, 30] | PGD-10} % at "
+        "{tradeoff | Mixup, Guo et al. (2018), sizes [22, 30] | clean} %. On interpolated AT, "
+        "Xie et al. keep "
+        "{tradeoff | Interpolated AT, Xie et al. (2018), sizes [22, 30] | PGD-10} % at "
+        "{tradeoff | Interpolated AT, Xie et al. (2018), sizes [22, 30] | clean} %, MI-OL "
+        "{tradeoff | Interpolated AT, MI-OL, ratio 0.6 | PGD-10} % at "
+        "{tradeoff | Interpolated AT, MI-OL, ratio 0.6 | clean} %."
+    ),
+    "07_adaptive_attacks": (
+        "On mixup, nothing: with 30 adaptive samples, Eq. 24 leaves "
+        "{adaptive | 30 | Mixup, eq24} % under MI-OL. On interpolated AT, "
+        "{adaptive | 30 | Interpolated AT, eq24} %; the bare net keeps "
+        "{adaptive | 0 | Interpolated AT, none} % under plain PGD-10. Ten steps are a weak "
+        "attack: notebook 8 leaves less."
+    ),
+    "08_beyond_the_paper": (
+        "On mixup, next to nothing: {beyond_left | Mixup + MI-OL, ratio 0.5 | worst case} % "
+        "under the worst case. On interpolated AT, "
+        "{beyond_left | Interpolated AT + MI-OL, ratio 0.6 | worst case} %, where the bare net "
+        "keeps {beyond_left | Interpolated AT, - | worst case} %. Partners of other labels are "
+        "not what helps: with any label it is "
+        "{beyond_left | Interpolated AT + any label, ratio 0.6 | worst case} %. And under the "
+        "standard attack plain AT without MI-OL keeps {beyond_rows | AT, - | standard} %, MI-OL "
+        "on interpolated AT {beyond_rows | Interpolated AT + MI-OL, ratio 0.6 | standard} %."
+    ),
+}
+"""Notebook -> its answer. A test compares the words with the numbers."""
+
+
+def _table(name: str) -> dict[str, dict[str, str]]:
+    """What a row is of -> column -> number as the curated table holds it."""
+    path = reference_root() / REFERENCE / "tables" / f"{name}.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    keys = list(itertools.takewhile(KEYS.__contains__, lines[0]))
+    return {", ".join(line[key] for key in keys): line for line in lines}
+
+
+def quoted(table: str, row: str, column: str) -> str:
+    """A number of the curated run, as its table holds it.
+
+    - table: the name of its file in tables/.
+    - row: what the row is of: its leading columns, joined by commas.
+    - column: as the file names it.
+
+    Raises KeyError for a row or column that is not there, OSError without the file.
+    """
+    return _table(table)[row][column]
+
+
+def answer(notebook: str) -> None:
+    """Print what the curated run answers to a notebook's question, marked as its numbers.
+
+    - notebook: its file name without the ending.
+
+    Where the curated run is not there (milib was installed without the clone), that is said.
+    """
+    text = ANSWERS[notebook]
+    table = FIELD.findall(text)[0][0]
+    try:
+        noted = json.loads((reference_root() / REFERENCE / "run.json").read_text("utf-8"))
+        said = FIELD.sub(lambda found: quoted(*found.groups()), text)
+    except (OSError, UserError):
+        print(f"The curated run {REFERENCE} is not here: a clone of the project has it.")
+        return
+    settings = noted["tables"][table]["settings"]
+    mark = f"From the curated run {REFERENCE}, not this run (CIFAR-10, {settings}):"
+    for text in (mark, said.replace(" %", "\u00a0%")):  # no line begins with a percent sign
+        print(textwrap.fill(text, WIDTH))
+
+
+def state(what: str, holds: bool) -> None:
+    """Print what was checked, and whether it holds.
+
+    - what: with its threshold; a digit that differs between processors must not stand in it.
+    - holds: the outcome.
+    """
+    print(f"{what}: {'yes' if holds else 'no'}")
+
+
+def check(name: str, answer: object, *given: object) -> None:
+    """Print whether the answer to an exercise is right; a hint where it is None or wrong.
+
+    - name: of the exercise, such as "1a".
+    - answer: a number or one of its choices; None: not answered yet.
+    - given: what the solution is computed from, such as the notebook's records.
+
+    Raises UserError for an answer that is no number, or none of the choices.
+    """
+    exercise = EXERCISES[name]
+    if answer is None:
+        print(f"Exercise {name} is open. Hint: {exercise.hint}.")
+        return
+    solution = exercise.solution(*given)
+    if exercise.choices:
+        right = checks.choice("answer", answer, exercise.choices) == solution
+    else:
+        distance = abs(checks.number("answer", answer, -1e9, 1e9) - float(solution))
+        right = distance <= exercise.within
+    told = f"is right: {exercise.why}." if right else f"is not right. Hint: {exercise.hint}."
+    print(f"Exercise {name}: {answer} {told}")
