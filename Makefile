@@ -1,6 +1,8 @@
 # `make study` runs the whole study; `make test` tests it. Both set everything up from nothing.
 #   make study RUN=c10_compact ARGS='-p n_test 100'
 #   make study RUN='c10 c100' PROFILE=slurm
+# Without a GPU, `make setup CPU=1` first: torch without CUDA libraries, from PyTorch's own package
+# index. `make setup CPU=` brings them back.
 RUN ?= digits
 ARGS ?=
 PROFILE ?=
@@ -12,21 +14,39 @@ export MILIB_ARGS := $(value ARGS)
 export MILIB_PROFILE := $(value PROFILE)
 export MILIB_FORMAT := $(value FORMAT)
 PY := .venv/bin/python
+CPU ?= $(if $(wildcard .venv/.ready-cpu),1)
+ifeq ($(CPU),1)
+READY := .venv/.ready-cpu
+OTHER := .venv/.ready
+BACKEND := --torch-backend cpu
+UNUSED := ^(cuda-|nvidia-|triton==)
+INSTALLS := 2.1 GB go into .venv; torch comes from its own package index (download.pytorch.org)
+else
+READY := .venv/.ready
+OTHER := .venv/.ready-cpu
+BACKEND :=
+UNUSED := ^$$
+INSTALLS := 6.6 GB go into .venv (with CPU=1 2.1 GB: without CUDA libraries)
+endif
+# Their versions are the same with CUDA and without: uv would keep what is there.
+SWAP := $(if $(wildcard $(OTHER)),--reinstall-package torch --reinstall-package torchvision)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The debugger in the kernels would print a warning into every log.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: setup study report lab app test test-rest test-all lint notebooks bench chaos gpu constraints clean
 
-setup: .venv/.ready
+setup: $(READY)
 
-.venv/.ready: pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup: python3 is older than 3.11: install Python 3.11 or newer")'
+	@echo "make setup: $(INSTALLS)"
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { python3 -m venv .uv && .uv/bin/pip install -q uv; }
 	@UV=$$(command -v uv || echo .uv/bin/uv); export UV_PYTHON_DOWNLOADS=never; \
 	test -x $(PY) || $$UV venv -q --python python3 .venv; \
-	$$UV pip sync -q --python $(PY) --compile-bytecode constraints.txt && $$UV pip install -q --python $(PY) --no-deps -e .
-	@touch .venv/.ready
+	grep -vE '$(UNUSED)' constraints.txt > .venv/pins.txt; \
+	$$UV pip sync -q --python $(PY) --compile-bytecode $(BACKEND) $(SWAP) .venv/pins.txt && $$UV pip install -q --python $(PY) --no-deps -e .
+	@rm -f $(OTHER); touch $(READY)
 
 study: setup
 	@$(PY) -m milib.study.launch
@@ -63,7 +83,7 @@ bench: .bench/.ready
 	@UV=$$(command -v uv || echo .uv/bin/uv); export UV_PYTHON_DOWNLOADS=never; \
 	test -x .bench/bin/python || $$UV venv -q --python python3 .bench; \
 	grep -E '^(torch|torchvision|numpy)==' constraints.txt > .bench/pins.txt; \
-	$$UV pip install -q --python .bench/bin/python --compile-bytecode -c .bench/pins.txt --group bench -e .
+	$$UV pip install -q --python .bench/bin/python --compile-bytecode $(BACKEND) -c .bench/pins.txt --group bench -e .
 	@touch .bench/.ready
 
 # Kills the study's processes at random moments and inside saves: `make chaos ARGS='--kills 100'`.

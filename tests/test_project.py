@@ -4,6 +4,7 @@ import csv
 import filecmp
 import importlib.util
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import torch
 import yaml
 
 import milib
+from milib import __main__ as commands
+from milib import files
 from milib.study import params, paths
 from milib.study.rows import row_name
 
@@ -102,6 +105,31 @@ def test_the_commands_of_a_page_exist(page):
         return  # it also names commands that are gone
     for name in re.findall(r"python -m (milib[\w.]*)", code):
         assert importlib.util.find_spec(name), name
+
+
+def test_the_list_of_commands_is_complete():
+    """milib/study/job.py is the Snakefile's alone."""
+    found = set()
+    for path in (ROOT / "milib").rglob("[!.]*.py"):
+        if 'if __name__ == "__main__":' in path.read_text():
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found.add(name.removesuffix(".__main__"))
+    assert found - {"milib", "milib.study.job"} == set(commands.COMMANDS)
+    assert all(line in commands.text() for line in commands.COMMANDS.values())
+
+
+@pytest.mark.parametrize("name", ["milib", *commands.COMMANDS])
+def test_every_command_has_help_and_does_nothing_else(name, monkeypatch, capsys):
+    path = ROOT.joinpath(*name.split("."))
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    monkeypatch.setattr(files, "write_atomic", None)  # would fail
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    called = name if name != "milib.study.ledger" else "milib/study/ledger.py"
+    assert called in said and "--help" in said
 
 
 def test_the_readme_is_short():

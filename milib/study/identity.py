@@ -5,6 +5,7 @@ that it can see. Weights are used while training means what it meant at `trainin
 meaning is pinned in `milib.study.pinned`, and this module run as a command pins another.
 """
 
+import argparse
 import ast
 import functools
 import json
@@ -237,4 +238,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    what = "Pin what the training code means, in milib/study/pinned.py; CONTRIBUTING says when."
+    argparse.ArgumentParser(prog="python -m milib.study.identity", description=what).parse_args()
     main()

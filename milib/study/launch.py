@@ -1,9 +1,10 @@
-"""`make study`: makes the runs that are asked for, tells of each job, and builds their reports.
+"""`make study`: says what it will do, makes the runs, tells of each job, and builds the reports.
 
 $MILIB_RUN names the runs, $MILIB_ARGS changes parameters of all of them, and $MILIB_PROFILE is a
 profile of snakemake, such as slurm in profiles/; without it all runs on this machine.
 """
 
+import argparse
 import contextlib
 import os
 import re
@@ -17,8 +18,10 @@ from typing import IO
 
 from milib.errors import UserError
 from milib.files import remove_leftovers
-from milib.study import arguments, job, paths
+from milib.study import arguments, job, paths, progress, times
+from milib.study.arguments import Asked
 from milib.study.locks import lock, sign
+from milib.study.plan import Plan, asked_for, counted
 from milib.study.store import lost_records
 
 FIRST = "04_oblivious"
@@ -86,13 +89,15 @@ def said(log: Path) -> str:
 
 
 class Watch:
-    """Tells of jobs as their logs come to an end, wherever they run.
+    """Tells of jobs as their logs come to an end, wherever they run, and of what is left.
 
-    - folders: of the runs.
+    - studies: the runs.
+    - log: what snakemake prints; it counts the jobs.
     """
 
-    def __init__(self, folders: list[Path]):
-        self.folders = folders
+    def __init__(self, studies: list[Asked], log: Path):
+        self.folders = [paths.outputs_root() / each.run.run for each in studies]
+        self.plan, self.log = Plan(studies), log
         self.seen = {path: path.stat().st_mtime_ns for path in self._logs()}
         self.failed = False
 
@@ -103,11 +108,11 @@ class Watch:
             found += sorted(folder.glob("logs/*.log"))
         return found
 
-    def look(self, over: bool = False) -> None:
+    def look(self, status: int | None = None) -> None:
         """Print a line for each job that has ended since the last look.
 
-        - over: whether all have ended: a log without its last line is then of a job that was
-          killed. By default False.
+        - status: of snakemake, once all have ended: a log without its last line is then of a job
+          that was killed, unless all succeeded. By default None: they run.
         """
         for path in self._logs():
             # by its change, not by a clock: another host's may be behind
@@ -115,12 +120,13 @@ class Watch:
                 continue
             end = job.last_line(path)
             if not end.startswith((job.DONE, job.FAILED)):
-                if not over:
+                if status is None:
                     continue
-                end = f"{job.FAILED} killed, or out of time or memory"
+                end = f"{job.FAILED} killed, or out of time or memory" if status else "done"
             # as it is now: its last line may have come after the first look at it
             self.seen[path] = path.stat().st_mtime_ns
             failed = end.startswith(job.FAILED)
+            end += self.plan.left(path.parents[1].name, path.stem, asked_for(self.log))
             log = f" (log: {os.path.relpath(path)})" if failed else ""
             print(f"{path.parents[1].name} {path.stem}: {end}{log}", flush=True)
             self.failed |= failed
@@ -162,17 +168,19 @@ def stop(snakemake: subprocess.Popen) -> None:
             snakemake.wait()
 
 
-def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
+def call(words: list[str], studies: list[Asked], held: list[IO[str]]) -> int:
     """Run snakemake and tell of its jobs; returns its exit status.
 
     - words: of the command.
-    - folders: of the runs.
+    - studies: the runs.
     - held: their locks.
 
     Who stops this process stops snakemake and its jobs. Raises UserError where snakemake itself
     fails.
     """
-    watch, log = Watch(folders), folders[0] / "logs" / "snakemake.txt"
+    log = paths.outputs_root() / studies[0].run.run / "logs" / "snakemake.txt"
+    watch = Watch(studies, log)
+    print(watch.plan, flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     snakemake = started(words, log, held)
     try:
@@ -184,9 +192,9 @@ def call(words: list[str], folders: list[Path], held: list[IO[str]]) -> int:
     except BaseException:  # also where nobody takes what is printed
         stop(snakemake)
         raise
-    watch.look(over=status >= 0)  # jobs on a cluster outlive a snakemake that was killed
+    watch.look(status if status >= 0 else None)  # a cluster's jobs outlive a killed snakemake
     if status and shutil.disk_usage(log.parent).free < ROOM:
-        raise UserError(f"{folders[0].parent} has no room left: make some, and run again")
+        raise UserError(f"{paths.outputs_root()} has no room left: make some, and run again")
     if status and not watch.failed:
         raise UserError(f"snakemake ended with {status}: {said(log)} (log: {log})")
     return status
@@ -200,16 +208,32 @@ def seconds(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("profile/*.seconds")}
 
 
-def finish(folder: Path, before: dict[Path, int]) -> bool:
-    """Build a run's report; returns whether it was built.
+def finish(folder: Path, before: dict[Path, int], began: float) -> bool:
+    """Build a run's report and print three lines; returns whether it was built.
 
     - folder: of the run.
     - before: its `seconds` from before: what a notebook took then is forgotten.
+    - began: when the run was begun, as `time.monotonic` counts.
     """
     for path, written in seconds(folder).items():
         if before.get(path) == written:
             path.unlink(missing_ok=True)
-    return subprocess.run([*REPORT, folder.name], check=False).returncode == 0
+    log = folder / "logs" / "report.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as printed:
+        made = subprocess.run([*REPORT, folder.name], stdout=printed, check=False)
+    if made.returncode:
+        return False
+    took = times.last(folder)
+    longest = sorted(took, key=lambda name: -took[name])[:3]
+    most = ", ".join(f"{name} {took[name]:.0f} s" for name in longest)
+    spent = progress.told(time.monotonic() - began)
+    print(
+        f"{folder.name}: {counted(len(took), 'job')} in {spent}{most and f'; the longest: {most}'}"
+    )
+    print(f"what took how long: {os.path.relpath(log)}")
+    print(f"report: {os.path.relpath(folder / 'index.html')}", flush=True)
+    return True
 
 
 def main() -> int:
@@ -219,7 +243,8 @@ def main() -> int:
     """
     # its jobs have other working folders
     os.environ["MILIB_OUTPUTS"] = str(paths.outputs_root().resolve())
-    folders = [paths.outputs_root() / each.run.run for each in arguments.studies()]
+    began, studies = time.monotonic(), arguments.studies()
+    folders = [paths.outputs_root() / each.run.run for each in studies]
     words = command(folders)
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(lock(folder, wait=False)) for folder in folders]
@@ -227,13 +252,14 @@ def main() -> int:
             remove_leftovers(folder)
             forget_lost(folder)
         before = [seconds(folder) for folder in folders]
-        if status := call(words, folders, held):
+        if status := call(words, studies, held):
             return status
-        built = [finish(*each) for each in zip(folders, before, strict=True)]
+        built = [finish(*each, began) for each in zip(folders, before, strict=True)]
         return 0 if all(built) else 1
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m milib.study.launch", description=__doc__).parse_args()
     try:
         sys.exit(main())
     except UserError as error:

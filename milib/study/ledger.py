@@ -4,6 +4,7 @@ Steps and commands are in outputs/reference/c10/ledger.yaml, results in LEDGER.m
 of milib is imported: that takes seconds, and a step's own command does it again.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -45,10 +46,13 @@ def command(step: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """The command line: the exit status is that of the step's command."""
-    if not arguments:
+    parser = argparse.ArgumentParser(prog="python milib/study/ledger.py", description=__doc__)
+    parser.add_argument("step", nargs="?", help="its id; without it all steps are listed")
+    step = parser.parse_args(arguments).step
+    if step is None:
         print("\n".join(f"{entry['id']:>2}  {entry['title']}" for entry in steps()))
         return 0
-    text = command(arguments[0])
+    text = command(step)
     out = Path(os.environ.get("OUT") or ROOT / "outputs" / "gpu")
     out.mkdir(parents=True, exist_ok=True)
     print(text, flush=True)

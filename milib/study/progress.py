@@ -19,6 +19,8 @@ LIVE = "»"
 """Begins every line that is never stored; tests/nbval_sanitize.cfg knows it."""
 SHORT, LONG = 5, 60
 """Seconds from which a stage has a bar where somebody watches, and is announced in a line."""
+DAY, YEAR = 86400, 365 * 86400
+"""Seconds; durations are told in them from two of each on."""
 CACHED = 0.1
 """Seconds up to which a record came from the cache: it tells nothing of those still to come."""
 _bars: list[tuple[str, tqdm | None]] = []
@@ -26,16 +28,28 @@ _bars: list[tuple[str, tqdm | None]] = []
 Item = TypeVar("Item")
 
 
-def about(seconds: float) -> str:
-    """A duration in words: 'about 40 s', 'about 12 min', 'about 5.5 h'.
+def told(seconds: float) -> str:
+    """A duration in words: '40 s', '12 min', '5.5 h', '12 days', '4.4 years'.
 
     - seconds: the duration.
     """
     if seconds < 90:
-        return f"about {math.ceil(seconds)} s"
+        return f"{math.ceil(seconds)} s"
     if seconds < 5400:
-        return f"about {math.ceil(seconds / 60)} min"
-    return f"about {seconds / 3600:.1f} h"
+        return f"{math.ceil(seconds / 60)} min"
+    if seconds < 2 * DAY:
+        return f"{seconds / 3600:.1f} h"
+    if seconds < 2 * YEAR:
+        return f"{seconds / DAY:.0f} days"
+    return f"{seconds / YEAR:.1f} years"
+
+
+def about(seconds: float) -> str:
+    """A duration that is not known exactly: 'about 40 s'. See `told`.
+
+    - seconds: the duration.
+    """
+    return f"about {told(seconds)}"
 
 
 def frontend() -> bool:

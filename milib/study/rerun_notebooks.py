@@ -1,5 +1,6 @@
 """`make notebooks`: parameters cells from digits.yaml, every notebook run, its outputs stored."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from milib.study import jobs
 from milib.study.notebook import parameters_cell
 from milib.study.paths import project_root
 
@@ -52,9 +54,16 @@ def execute(path: Path, folder: Path) -> None:
 
 def main() -> None:
     """All notebooks, or those named: `python -m milib.study.rerun_notebooks 03_theory`."""
-    folder, notebooks = project_root() / "notebooks", []
-    for name in sys.argv[1:] or ["*"]:
-        notebooks += folder.glob(f"{name}.ipynb")
+    command = "python -m milib.study.rerun_notebooks"
+    parser = argparse.ArgumentParser(prog=command, description=__doc__)
+    folder, known = project_root() / "notebooks", jobs.notebooks()
+    parser.add_argument(
+        "notebooks", nargs="*", metavar="NAME", help=f"by default all: {', '.join(known)}"
+    )
+    names = parser.parse_args().notebooks
+    if wrong := [name for name in names if name not in known]:
+        parser.error(f"{wrong[0]} is no notebook; they are {', '.join(known)}")
+    notebooks = [folder / f"{name}.ipynb" for name in names or known]
     with tempfile.TemporaryDirectory() as outputs:
         os.environ.setdefault("MILIB_OUTPUTS", outputs)
         with ThreadPoolExecutor(2) as pool:  # who needs a model that the other trains waits for it

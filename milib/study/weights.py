@@ -13,13 +13,16 @@ from milib import files, inference, models, recipes, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
-from milib.study import checkpoints, locks, progress
+from milib.study import checkpoints, estimate, locks, progress
 from milib.study.device import check_precision, resolve_device, resolve_precision
 from milib.study.identity import check_training
 from milib.study.made import provenance
 from milib.study.params import Params
 from milib.study.paths import reference_root
 from milib.study.store import Store
+
+MONTH = 30 * 86400
+"""Seconds from which a training on a CPU is not proposed."""
 
 
 def recipe(params: Params, name: str) -> dict:
@@ -62,37 +65,6 @@ def line(entry: dict, epochs: int) -> str:
     if "heldout_pgd10" in entry:
         text += f"  PGD-10 {100 * entry['heldout_pgd10']:.1f} %"
     return text
-
-
-def estimate_seconds(settings: dict, splits: Splits, precision: str) -> float:
-    """How long `training.train` would take here, from a few timed steps on a throw-away model.
-
-    - settings: a recipe.
-    - splits: the run's data.
-    - precision: "fp32" or "bf16".
-
-    On a CPU the steps are of 16 images, and of whole batches only where that is quick.
-    """
-    batch, on_cpu = settings["batch_size"], splits.train.images.device.type == "cpu"
-    seconds, steps = 0.0, 0
-    for size in (min(16, batch), batch) if on_cpu else (batch,):
-        trainer = training.Trainer(settings | {"batch_size": size}, splits, precision)
-        steps = recipes.steps(settings, trainer.steps_per_epoch)
-        order = trainer.order()
-        trainer.one_step(order)
-        trainer.total.item()  # a GPU has done what it was given
-        started, count = time.perf_counter(), 0
-        while count < min(5, trainer.steps_per_epoch) and (
-            count == 0 or time.perf_counter() - started < 2
-        ):
-            trainer.step = count % trainer.steps_per_epoch
-            trainer.one_step(order)
-            count += 1
-        trainer.total.item()
-        seconds = (time.perf_counter() - started) / count
-        if seconds > 0.3:
-            break
-    return seconds * steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,11 +135,9 @@ class TrainedModels:
         """
         missing = [name for name in names if self.find(name) is None]
         if missing:
-            seconds = sum(self.estimate(name) for name in missing)
-            limit = 3600 * self.params.max_hours
-            if self.device.type == "cpu" and self.params.epochs > 1 and seconds > limit:
-                raise UserError(self._too_long(missing, seconds))
-            told = seconds if len(missing) > 1 else 0  # one model announces itself
+            if self.device.type == "cpu" and self.params.epochs > 1:
+                self._check_time(missing)
+            told = sum(map(self.estimate, missing)) if len(missing) > 1 else 0  # one tells itself
             what = f"training {', '.join(missing)}"
             with progress.stage(what, len(missing), told, "models"):
                 for name in missing:
@@ -243,9 +213,9 @@ class TrainedModels:
         """
         check_precision(self.precision, self.device)
         if name not in self._estimates:
-            whole = estimate_seconds(recipe(self.params, name), self.splits, self.precision)
-            done, steps = self._steps(name)
-            self._estimates[name] = whole * (1 - done / steps)
+            settings = recipe(self.params, name)
+            whole = estimate.timed_seconds(settings, self.splits, self.precision)
+            self._estimates[name] = whole * self._left(name)
         return self._estimates[name]
 
     def pass_seconds(self, name: str) -> float:
@@ -291,16 +261,37 @@ class TrainedModels:
             raise UserError(f"{f'{parts}.*' if shipped else state} {why}")
         return trainer.taken, trainer.last
 
-    def _too_long(self, missing: list[str], seconds: float) -> str:
-        run = self.params.run
-        one_epoch = sum(
-            self.estimate(name) / recipes.length(recipe(self.params, name)) for name in missing
-        )
-        hours = math.ceil(seconds / 3600) + 1
-        return (
-            f"run '{run}': no weights of {', '.join(missing)} in outputs/{run} or "
+    def _left(self, name: str) -> float:
+        """The share of a training that is still to be done."""
+        done, steps = self._steps(name)
+        return 1 - done / steps
+
+    def _check_time(self, missing: list[str]) -> None:
+        """Refuse what takes longer than `max_hours`; steps are timed where that is not clear."""
+        limit, settings = 3600 * self.params.max_hours, recipe(self.params, missing[0])
+        image = estimate.image_seconds(settings["model"], self.splits)
+        times = {}
+        for name in missing:
+            whole = estimate.rough_seconds(recipe(self.params, name), self.splits, image)
+            times[name] = whole * self._left(name)
+        if sum(times.values()) <= estimate.CLEARLY * limit:
+            times = {name: self.estimate(name) for name in missing}
+        if sum(times.values()) > limit:
+            raise UserError(self._too_long(times))
+
+    def _too_long(self, times: dict[str, float]) -> str:
+        run, seconds = self.params.run, sum(times.values())
+        text = (
+            f"run '{run}': no weights of {', '.join(times)} in outputs/{run} or "
             f"outputs/reference/{run}; training on this CPU takes {progress.about(seconds)}: "
-            f"run it on a machine with CUDA, or here with `-p max_hours {hours}` "
+            "run it on a machine with CUDA"
+        )
+        if seconds > MONTH:
+            return text
+        lengths = {name: recipes.length(recipe(self.params, name)) for name in times}
+        one_epoch = sum(times[name] / lengths[name] for name in times)
+        return (
+            f"{text}, or here with `-p max_hours {math.ceil(seconds / 3600) + 1}` "
             f"(or `-p epochs 1` to try: {progress.about(one_epoch)})"
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from milib import files
 from milib.errors import UserError
-from milib.study import arguments, job, jobs, launch, params, paths
+from milib.study import arguments, job, jobs, launch, params, paths, plan, times
 from milib.study.locks import lock
 
 ROOT = paths.project_root()
@@ -108,6 +109,68 @@ def test_jobs_get_the_values_of_the_fingerprint(tmp_path):
         ("milib.study.train", "c10"): 4,
         ("papermill", "c10"): 8,
     }
+
+
+# Set-up
+
+RECORDS = """#!/bin/bash
+echo "$@" >> calls
+[ "$1 $2" != "pip sync" ] || { [ ! -e refuses ] || exit 2; cat "${@: -1}" > installed; }
+"""
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch) -> Path:
+    """What `make setup` needs, with a uv that notes its calls and what it is to install."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in (".venv/bin/python", "bin/uv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(RECORDS)
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("CPU", raising=False)
+    return tmp_path
+
+
+def set_up(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", "setup", *words],
+        cwd=clone,
+        env=outside,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_set_up_without_cuda_stays_until_it_is_asked_for(clone):
+    """It says first how much it installs. What is there goes on: uv takes one torch for another."""
+    done = set_up(clone, "CPU=1")
+    assert done.returncode == 0 and done.stdout.startswith("make setup: 2.1 GB"), done.stderr
+    installed = (clone / "installed").read_text()
+    assert "torch==" in installed and "torchvision==" in installed and "numpy==" in installed
+    assert not re.search("nvidia|cuda|triton", installed)
+    assert "--torch-backend cpu" in (clone / "calls").read_text()
+    assert "--reinstall" not in (clone / "calls").read_text()
+    (clone / "calls").unlink()
+    assert set_up(clone).returncode == 0  # as `make study` has it
+    assert not (clone / "calls").exists()
+    done = set_up(clone, "CPU=")
+    assert done.stdout.startswith("make setup: 6.6 GB"), done.stderr
+    assert (clone / "installed").read_text() == (ROOT / "constraints.txt").read_text()
+    calls = (clone / "calls").read_text()
+    assert "--torch-backend" not in calls and "--reinstall-package torch " in calls
+    (clone / "calls").unlink()
+    assert set_up(clone).returncode == 0 and not (clone / "calls").exists()
+
+
+def test_a_set_up_that_failed_is_none(clone):
+    (clone / "refuses").touch()
+    assert set_up(clone, "CPU=1").returncode != 0
+    assert not list(clone.glob(".venv/.ready*"))
 
 
 # A job
@@ -275,6 +338,7 @@ def test_no_job_asks_for_more_minutes_than_there_are(tmp_path, monkeypatch, says
 MAKES = """
 import os, sys
 from pathlib import Path
+print("Job stats:\\njob  count\\nall  1\\nmodel  1\\nnotebook  2\\ntotal  4\\n", flush=True)
 logs = Path("digits/logs")
 (logs / "a.log").write_text("a line\\ndone in 3 s\\n")
 (logs / "b").write_text(sys.argv[1])
@@ -314,9 +378,63 @@ def test_each_job_has_a_line_and_each_run_a_report(outputs, monkeypatch, capfd):
     os.utime(folder / "profile" / "old.seconds", (1, 1))
     with_snakemake(monkeypatch, "done in 4 s", "0")
     assert launch.main() == 0
-    said = capfd.readouterr().out.splitlines()
-    assert said == ["digits a: done in 3 s", "digits b: done in 4 s", "report"]
+    plan, stop, *told = capfd.readouterr().out.splitlines()
+    line = r"digits: 7 models to train, 8 notebooks to run, about \d+ min; logs in digits/logs"
+    assert re.fullmatch(line, plan) and stop.startswith("Ctrl-C stops")
+    ended, total = told[:2], told[2:]
+    assert ended == ["digits a: done in 3 s; 2 jobs left", "digits b: done in 4 s; 1 job left"]
+    assert re.fullmatch(r"digits: 0 jobs in \d+ s", total[0]) and total[1:] == [
+        "what took how long: digits/logs/report.txt",
+        "report: digits/index.html",
+    ]
+    assert (folder / "logs" / "report.txt").read_text() == "report\n"
     assert not list((folder / "profile").iterdir())
+
+
+def test_what_is_there_and_what_was_measured_decide_the_plan(outputs, monkeypatch):
+    """Notebooks that are there are left to snakemake; changed parameters have no times."""
+    (outputs / "digits" / "notebooks").mkdir()
+    for name in jobs.notebooks():
+        (outputs / "digits" / "notebooks" / f"{name}.ipynb").touch()
+    (outputs / "digits" / "notebooks" / "03_theory.ipynb").unlink()
+    for name in jobs.checkpoints("02_train_interpolated_at", arguments.studies()[0].run):
+        path = outputs / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.name.startswith("mixup"):
+            path.touch()
+    (outputs / "digits" / "profile").mkdir()
+    (outputs / "digits" / "profile" / "03_theory.seconds").write_text("7000\n")
+    monkeypatch.setattr(plan, "cores", lambda: 2)
+    monkeypatch.setattr(jobs.job, "gpus", list)
+    found = plan.Plan(arguments.studies())
+    there = "(7 are there: again where a change touches them)"
+    line = f"digits: 1 model to train, 1 notebook to run {there}, about 59 min; logs in digits/logs"
+    assert str(found).splitlines()[0] == line
+    assert found.left("digits", "train_mixup", 2) == "; 1 job left, about 59 min"
+    assert found.left("digits", "03_theory", 2) == "; the last one"
+    monkeypatch.setenv("MILIB_ARGS", "-p n_test 40")
+    assert "about" not in str(plan.Plan(arguments.studies()))
+    monkeypatch.setenv("MILIB_ARGS", "")
+    monkeypatch.setenv("MILIB_PROFILE", "slurm")
+    assert "about" not in str(plan.Plan(arguments.studies()))
+
+
+def test_every_measured_job_is_one_that_a_run_has(monkeypatch):
+    for name, measured in times.MEASURED.items():
+        run = params.load(ROOT / "params" / f"{name}.yaml")
+        known = set(jobs.notebooks())
+        for book in jobs.notebooks():
+            for path in jobs.checkpoints(book, run):
+                known.add("train_" + Path(path).name.split("-")[0])
+        assert set(measured) == known
+
+
+def test_what_succeeded_is_not_called_failed(outputs, monkeypatch, capfd):
+    """On another host's disk a log's last line may come after snakemake has ended."""
+    with_snakemake(monkeypatch, "a line", "0")
+    assert launch.main() == 0
+    said = capfd.readouterr().out
+    assert "digits b: done; 1 job left" in said and "failed" not in said
 
 
 def test_a_failed_job_is_named_with_its_log(outputs, monkeypatch, capfd):
@@ -325,16 +443,17 @@ def test_a_failed_job_is_named_with_its_log(outputs, monkeypatch, capfd):
     os.utime(outputs / "digits" / "profile" / "old.seconds", (1, 1))
     with_snakemake(monkeypatch, "UserError: x\nfailed: UserError: x", "1")
     assert launch.main() == 1
-    said = capfd.readouterr().out.splitlines()
-    assert said[1] == "digits b: failed: UserError: x (log: digits/logs/b.log)" and len(said) == 2
+    said = capfd.readouterr().out.splitlines()[2:]
+    line = "digits b: failed: UserError: x; 1 job left (log: digits/logs/b.log)"
+    assert said[1] == line and len(said) == 2
     assert len(list((outputs / "digits" / "profile").iterdir())) == 1
 
 
 def test_a_job_that_a_cluster_killed_is_named(outputs, monkeypatch, capfd):
     with_snakemake(monkeypatch, "a line", "1")
     assert launch.main() == 1
-    line = "digits b: failed: killed, or out of time or memory (log: digits/logs/b.log)"
-    assert capfd.readouterr().out.splitlines()[1] == line
+    line = "digits b: failed: killed, or out of time or memory; 1 job left (log: digits/logs/b.log)"
+    assert capfd.readouterr().out.splitlines()[3] == line
 
 
 def test_a_path_that_a_cluster_cannot_read_is_named(outputs, monkeypatch):

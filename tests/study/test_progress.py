@@ -34,6 +34,10 @@ def shown(monkeypatch):
         (91, "about 2 min"),
         (5399, "about 90 min"),
         (19_800, "about 5.5 h"),
+        (172_799, "about 48.0 h"),
+        (172_800, "about 2 days"),
+        (8_640_000, "about 100 days"),
+        (38_130.4 * 3600, "about 4.4 years"),
     ],
 )
 def test_durations_are_told_in_words(seconds, text):

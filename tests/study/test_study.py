@@ -8,7 +8,7 @@ import torch
 
 from milib import adaptive, inference
 from milib.errors import UserError
-from milib.study import alternatives, experiments, params, paths, progress, weights
+from milib.study import alternatives, estimate, experiments, params, paths, progress
 from milib.study.experiments import matching
 from milib.study.experiments.common import draws_of
 from milib.study.rows import PRIMARY, columns, table_rows
@@ -60,7 +60,7 @@ def test_a_cpu_without_bf16_reads_what_was_attacked_with_it_and_neither_attacks_
 
 
 def test_a_cpu_does_not_train_for_hours_unasked(tiny, monkeypatch):
-    monkeypatch.setattr(weights, "estimate_seconds", lambda *_: 7200.0)
+    monkeypatch.setattr(estimate, "timed_seconds", lambda *_: 7200.0)
     with pytest.raises(UserError) as caught:
         tiny(epochs=5).require("erm", "mixup")
     line = str(caught.value)

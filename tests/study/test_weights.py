@@ -10,7 +10,7 @@ import torch
 
 from milib import files, training
 from milib.errors import UserError
-from milib.study import experiments, params, train, weights
+from milib.study import estimate, experiments, params, train, weights
 from milib.study.study import Study
 from milib.study.weights import recipe
 from milib.views import provenance
@@ -214,7 +214,7 @@ def test_the_estimate_is_of_whole_batches_where_they_are_quick(
 
     monkeypatch.setattr(training, "Trainer", Timed)
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
-    found = weights.estimate_seconds({"batch_size": 128, "epochs": 2}, splits, "fp32")
+    found = estimate.timed_seconds({"batch_size": 128, "epochs": 2}, splits, "fp32")
     assert found == pytest.approx(expected)
 
 
