@@ -5,6 +5,7 @@ What the run's notebooks last used is copied to outputs/reference/RUN, in few fi
 runs that lie there.
 """
 
+import argparse
 import glob
 import json
 import os
@@ -219,7 +220,9 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m milib.report.curate", description=__doc__)
+    parser.add_argument("run", nargs="*", help="a finished run in outputs/")
     try:
-        main(sys.argv[1:])
+        main(parser.parse_args().run)
     except UserError as error:
         sys.exit(f"UserError: {error}")

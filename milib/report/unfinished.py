@@ -6,6 +6,7 @@
 Only records of the code as it is now are kept and taken: others would be computed again anyway.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -78,7 +79,11 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    raw = argparse.RawDescriptionHelpFormatter
+    command = "python -m milib.report.unfinished"
+    parser = argparse.ArgumentParser(prog=command, description=__doc__, formatter_class=raw)
+    parser.add_argument("words", nargs="*", metavar="keep|take RUN")
     try:
-        main(sys.argv[1:])
+        main(parser.parse_args().words)
     except UserError as error:
         sys.exit(f"UserError: {error}")
