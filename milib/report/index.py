@@ -18,7 +18,7 @@ from milib.report.html import TEMPLATES, Around, Entry, prose, whole_page
 from milib.report.profile import SLOWEST, latest, summary
 from milib.report.run_folder import NOTES, PACKED, RunFolder
 from milib.study import claims, params, progress
-from milib.views import provenance
+from milib.views.written import of_pixels
 
 FEW = 3
 """So many files are named where something was made; more are folded away."""
@@ -59,8 +59,8 @@ def _told(run: params.Params, notebooks: list[str]) -> str:
     numbers = {name[:2] for name in notebooks}
     others = ", ".join(f"{count:,} in {nr}" for nr, count in fewer.items() if nr in numbers)
     images = f"{run.n_test:,} test images" + (f" ({others})" if others else "")
-    steps = provenance.fraction(run.step_size)
-    attack = f"PGD within {provenance.fraction(run.epsilon)}, in steps of {steps}"
+    steps = of_pixels(run.step_size)
+    attack = f"PGD within {of_pixels(run.epsilon)}, in steps of {steps}"
     draws = f"N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}"
     return f"{run.model} net; {images}; {attack}, on pixels in [0, 1]; {draws}"
 

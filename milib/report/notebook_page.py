@@ -148,6 +148,6 @@ def _without_scripts(data: dict) -> None:
     """Of an output's forms only those that a page without scripts shows."""
     data.pop("application/javascript", None)
     if "image/png" in data:
-        data.pop(WIDGET, None)  # an explorer leaves its picture
+        data.pop(WIDGET, None)  # it needs scripts
     if "text/latex" in data:
         data.setdefault("text/markdown", data.pop("text/latex"))

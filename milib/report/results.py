@@ -11,7 +11,7 @@ from milib.report.run_folder import RunFolder
 from milib.study import params, paths
 from milib.study.params import Params
 from milib.study.rows import BASELINES, NAMES, PRIMARY, paper_table
-from milib.views.styling import WORDS
+from milib.views.wording import WORDS
 
 AGAINST_BASELINES = {
     "mi_ol_beats_baselines_on_mixup": "Mixup + MI-OL",

@@ -13,7 +13,7 @@ from milib.study.rows import NAMES
 from milib.study.study import Study
 from milib.views.blitting import Canvas
 from milib.views.explorer import Control, Explorer
-from milib.views.looks import COLOURS
+from milib.views.looks import COLOURS, GREY
 from milib.views.written import of_pixels, ratios, written
 
 STEPS = (0, 1, 2, 3, 5, 7, 10, 15, 20)
@@ -55,7 +55,7 @@ class Attacks:
         axis.set(xlabel="steps of the attack", ylabel="MI-OL's probability of the label")
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
         axis.set_xticks(STEPS)
-        self.at = axis.axvline(0, color="#666666", lw=1, ls=":")
+        self.at = axis.axvline(0, color=GREY, lw=1, ls=":")
         self.canvas.moves(*self.lines.values(), self.at)
 
     def source(self, model: str) -> str:

@@ -8,7 +8,7 @@ from milib.audit import measure
 from milib.shapes import Values
 from milib.study.experiments import beyond
 from milib.views.looks import COLOURS, GREY, OUTSIDE, curve, panels
-from milib.views.provenance import fraction
+from milib.views.written import of_pixels
 
 GIVEN = {"steps": "steps", "samples": "draws K in each step", "restarts": "restarts"}
 """What an attack is given more of, and the label of its axis."""
@@ -39,7 +39,7 @@ def convergence(
     for defense, (label, values) in zip(("none", "mi_ol"), curves.items(), strict=True):
         _curve(last, {radius / epsilon: each for radius, each in values.items()}, defense, label)
     last.axvline(1, color=GREY, lw=0.6)
-    unit = fraction(epsilon)
+    unit = of_pixels(epsilon)
     last.set(title="larger epsilon", xlabel=f"epsilon, in units of {unit}", xlim=(0, None))
     last.legend(**OUTSIDE)
     first.set_ylabel("accuracy, %")

@@ -13,7 +13,7 @@ from milib.study.study import Study
 from milib.views.blitting import Canvas
 from milib.views.explorer import Control, Explorer
 from milib.views.input_explorer import ALTS, MOST_STEPS, UNTARGETED, Inputs
-from milib.views.looks import COLOURS
+from milib.views.looks import COLOURS, curve
 from milib.views.written import of_pixels, ratios, written
 
 
@@ -179,8 +179,7 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
         for (name, kind), points in found.items():
             if name == model:
                 by_clean = points[np.argsort(points[:, 0])]
-                look = {"ms": 4, "lw": 0.8, "color": COLOURS[kind]}
-                axis.plot(*by_clean.T, "o-", label=NAMES[kind], **look)
+                axis.plot(*by_clean.T, label=NAMES[kind], **curve(kind))
         axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
         axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, frameon=False)
         mark = [axis.plot([], [], color="#000000", lw=1)[0] for _ in range(2)]

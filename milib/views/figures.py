@@ -8,6 +8,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -19,8 +20,8 @@ from milib.study.study import Study
 from milib.views import provenance
 from milib.views.frames import DETECTORS
 from milib.views.looks import BLACK, COLOURS, GREY, OUTSIDE, curve, panels, save
-from milib.views.styling import WORDS
 from milib.views.theory_figures import fig2, mechanisms_sketch, monte_carlo
+from milib.views.wording import WORDS
 
 __all__ = [
     "fig2",
@@ -57,6 +58,7 @@ def show(study: Study, figure: Figure, name: str, caption: str, measured: bool =
     save(figure, folder / name)
     files.write_atomic(folder / f"{name}.json", provenance.about(study, caption, measured))
     plt.show()
+    display({"text/plain": caption, "text/markdown": f"*{caption}*"}, raw=True)
 
 
 def images(

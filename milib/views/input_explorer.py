@@ -12,7 +12,7 @@ from milib.class_names import class_names
 from milib.study.rows import NAMES, PRIMARY
 from milib.study.study import Study
 from milib.views.blitting import Canvas
-from milib.views.looks import COLOURS
+from milib.views.looks import COLOURS, GREY
 from milib.views.written import of_pixels, written
 
 MOST_STEPS = 50
@@ -121,7 +121,7 @@ class Inputs:
     def _make_roc(self) -> None:
         self.roc = Canvas(2.9, 2.9, "E", (0.18, 0.16, 0.97, 0.9))
         axis = self.roc.axes["E"]
-        axis.plot([0, 1], [0, 1], ":", color="#666666", lw=1)
+        axis.plot([0, 1], [0, 1], ":", color=GREY, lw=1)
         self.curve = axis.plot([], [], color=COLOURS["mi_pl"])[0]
         self.place = axis.plot([], [], "o", color=COLOURS["mi_ol"], ms=8)[0]
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

@@ -11,19 +11,11 @@ from milib.study.made import commit
 from milib.study.params import paper_run
 from milib.study.study import Study
 from milib.training import MODELS
+from milib.views.written import of_pixels
 
 OTHERWISE = ("batch_size", "schedule", "lr", "momentum", "nesterov")
 OTHERWISE += ("weight_decay", "augment", "train_step_size")
 """Training settings in which a run may differ, besides net, epochs and inner steps."""
-
-
-def fraction(value: float) -> str:
-    """8/255 for what is a number of 255ths, else the number.
-
-    - value: on pixels in [0, 1].
-    """
-    count = 255 * value
-    return f"{round(count)}/255" if abs(count - round(count)) < 1e-6 else f"{value:g}"
 
 
 def training_note(study: Study) -> str:
@@ -79,7 +71,7 @@ def _told(recipe: dict) -> str:
 
 
 def _setting(recipe: dict, key: str) -> str:
-    return fraction(recipe[key]) if key == "train_step_size" else str(recipe[key])
+    return of_pixels(recipe[key]) if key == "train_step_size" else str(recipe[key])
 
 
 def settings_note(study: Study) -> str:
@@ -94,7 +86,7 @@ def settings_note(study: Study) -> str:
     counts = {"03_theory": run.n_theory, "07_adaptive_attacks": run.n_adaptive}
     counts["08_beyond_the_paper"] = run.n_beyond
     count = counts.get(study.notebook, run.n_test)
-    parts = [f"{count:,} test images", f"eps = {fraction(run.epsilon)}", f"N = {run.draws}"]
+    parts = [f"{count:,} test images", f"eps = {of_pixels(run.epsilon)}", f"N = {run.draws}"]
     if study.notebook == "04_oblivious":
         parts.append(f"{run.draw_sets} draw sets")
     if study.precision == "bf16":

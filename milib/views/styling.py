@@ -25,7 +25,7 @@ from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSStyles
 
 from milib.files import digest
-from milib.views.wording import WORDS, head_of, heads_of, readable  # noqa: F401
+from milib.views.wording import head_of, heads_of, readable
 
 KEYS = ("choice", "row", "column", "model", "defense", "detector", "parameters", "claim")
 KEYS += ("comparison", "quantity", "G with", "component", "prediction", "adaptive samples")

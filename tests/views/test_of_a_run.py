@@ -114,4 +114,3 @@ def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tin
     run.precision = "bf16"
     assert settings().endswith(", attacks in bf16, scored in fp32")  # a CPU has no TF32
     assert settings(measured=False) == ""
-    assert (provenance.fraction(8 / 255), provenance.fraction(0.1)) == ("8/255", "0.1")
