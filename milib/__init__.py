@@ -5,6 +5,7 @@ study of the paper is `milib.study`, with `milib.views` and `milib.report`; the 
 `milib.bench`.
 """
 
+from milib import register
 from milib.adaptive import adaptive_pgd
 from milib.attacks import pgd
 from milib.audit import audit
@@ -17,6 +18,7 @@ from milib.inference import frozen
 from milib.models import build as build_model
 from milib.rng import Draws
 from milib.scoring import score
+from milib.shipped import load_model
 from milib.training import train
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "audit",
     "build_model",
     "frozen",
+    "load_model",
     "pgd",
+    "register",
     "score",
     "train",
 ]

@@ -13,6 +13,7 @@ COMMANDS = {
     "milib.study.ledger": "run a step of the GPU ledger (`make gpu`)",
     "milib.study.rerun_notebooks": "run the notebooks and store their outputs (`make notebooks`)",
     "milib.study.train": "train models of a run without a notebook, and ship them",
+    "milib.views.app": "all explorers of a run as one page (`make app`)",
 }
 """What `python -m` runs, with a line for each."""
 

@@ -1,5 +1,6 @@
 """The adaptive attacks on Mixup Inference (Appendix B.2): PGD that goes through the mixing."""
 
+from collections import ChainMap
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ from milib.errors import UserError
 from milib.rng import Draws
 from milib.shapes import Images, Numbers, PairImages, PairNumbers, PairPredictions, Scalar
 
-ADAPTIVE = (*losses.OF_DRAWS, "as_published")
+ADAPTIVE: ChainMap[str, Any] = ChainMap({"as_published": None}, losses.OF_DRAWS)
 """Losses, with fresh draws at every step, and as_published: the authors' code, which attacks the
 mixed images themselves and adds the mean perturbation to x."""
 

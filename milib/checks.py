@@ -4,6 +4,7 @@ A `UserError`, which is a ValueError, names the argument, its value, what is all
 probably meant. Inner loops call what lies behind the edge.
 """
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -232,6 +233,19 @@ def instance(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         wanted = kind.__name__ if kind is not nn.Module else "torch.nn.Module"
         raise UserError(f"{name} is {shown(value)}: a {wanted}")
+
+
+def device(name: str, value: object) -> torch.device:
+    """A device that torch has here.
+
+    - name: of the argument.
+    - value: what was given.
+    """
+    if isinstance(value, str | torch.device):
+        with contextlib.suppress(RuntimeError, AssertionError):  # a torch without CUDA: the last
+            torch.empty(0, device=value)
+            return torch.device(value)
+    raise UserError(f"{name} is {shown(value)}: one that torch has here, as cpu or cuda")
 
 
 def deterministic(classifier: object) -> None:

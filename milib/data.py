@@ -2,13 +2,14 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset as TorchDataset
 
 from milib import checks, rng
 from milib.dataset import Dataset, Splits, values_checked
@@ -95,7 +96,7 @@ SOURCES: dict[str, Callable[[Path, int], tuple[Part, Part, int]]] = {
     "cifar100": partial(_cifar, "CIFAR100"),
     "generated": _generated,
 }
-"""Every data set a run can name. A new one is a reader and a line here.
+"""Every data set a run can name; `register.dataset` adds others.
 
 A reader takes (root, classes) and gives training part, test part and the value of a white pixel.
 """
@@ -112,14 +113,6 @@ def _folder(root: str | Path) -> Path:
     if not isinstance(root, str | Path):
         raise UserError(f"root is {checks.shown(root)}: the folder of the data's files")
     return Path(root)
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if isinstance(device, str | torch.device):
-        with contextlib.suppress(RuntimeError, AssertionError):  # a torch without CUDA: the last
-            torch.empty(0, device=device)
-            return torch.device(device)
-    raise UserError(f"device is {checks.shown(device)}: one that torch has here, as cpu or cuda")
 
 
 def load(
@@ -147,7 +140,7 @@ def load(
     classes = checks.count("classes", classes, 2, 10**5)
     n_train = checks.count("n_train", n_train, 0)
     n_heldout = checks.count("n_heldout", n_heldout, 0)
-    root, device = _folder(root), _device(device)
+    root, device = _folder(root), checks.device("device", device)
     train_part, test_part, peak = SOURCES[name](root, classes)
     found = int(np.max(train_part[1])) + 1
     if found != classes:
@@ -232,6 +225,18 @@ class SamplePool:
         if (self.sizes == 0).any():
             raise UserError(_lacking((self.sizes == 0).nonzero()[:, 0].tolist(), data.classes))
         self.starts = self.sizes.cumsum(0) - self.sizes
+
+    @classmethod
+    def of(
+        cls, source: TorchDataset | Iterable, device: str | torch.device = "cpu"
+    ) -> "SamplePool":
+        """The sample pool of a data set or loader of torch.
+
+        - source, device: as in `Dataset.of`. The device is that of the images that are defended.
+
+        Raises UserError as `Dataset.of` and the pool itself do.
+        """
+        return cls(Dataset.of(source, device))
 
     def position(self, label: PairNumbers, v: PairUniform) -> PairNumbers:
         """Positions [P] in `self.data`: floor(v * class size) within the class.

@@ -1,12 +1,16 @@
 """Labelled images as integer tensors on one device, and a data set in three parts."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from milib import checks
 from milib.errors import UserError
@@ -43,6 +47,35 @@ class Dataset:
         checks.count("classes", self.classes, 2, 10**5)
         checks.count("peak", self.peak, 1, 255)
 
+    @classmethod
+    def of(cls, source: TorchDataset | Iterable, device: str | torch.device = "cpu") -> "Dataset":
+        """The images of a data set or loader of torch, in its order.
+
+        - source: gives pairs of an image [C, H, W] and its label, or batches of both. Images are
+          uint8, or floats in [0, 1], which are rounded to 8 bits.
+        - device: where they go, by default the CPU.
+
+        There are as many classes as the largest label says. Raises UserError for anything else,
+        and for a loader that shuffles: an image would change its number.
+        """
+        device = checks.device("device", device)
+        images: list[Tensor] = []
+        labels: list[Tensor] = []
+        for position, (x, y) in enumerate(_pairs(source)):
+            images.append(_bytes(f"image {position} of the source", x))
+            labels.append(y)
+            if images[-1].shape[1:] != images[0].shape[1:]:
+                shapes = f"{list(images[-1].shape[1:])}, image 0 {list(images[0].shape[1:])}"
+                raise UserError(f"image {position} of the source is {shapes}: one shape for all")
+        if not images:
+            raise UserError("the source is empty: it gives no image")
+        of_all = torch.cat(labels)
+        if int(of_all.min()) < 0:
+            raise UserError(f"the source has label {int(of_all.min())}: whole numbers from 0")
+        classes, index = max(2, int(of_all.max()) + 1), torch.arange(len(of_all))
+        parts = (part.to(device) for part in (torch.cat(images), of_all, index))
+        return cls(*parts, classes=classes, peak=255)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -70,6 +103,49 @@ class Dataset:
                 f"where is {checks.shown(where)}: an index tensor, a mask or a slice of "
                 f"{len(self)} images"
             ) from None
+
+
+def in_order(name: str, loader: object) -> None:
+    """Refuse a loader of torch that shuffles.
+
+    - name: of the argument.
+    - loader: anything.
+    """
+    if not isinstance(loader, DataLoader):
+        return
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+        if "Random" in type(sampler).__name__ or getattr(sampler, "shuffle", False):
+            kind = type(sampler).__name__
+            raise UserError(f"{name} shuffles by its {kind}: an image would change its number")
+
+
+def _pairs(source: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches [B, C, H, W] and labels [B] of a data set, of a loader or of an iterable."""
+    in_order("source", source)
+    pairs = source
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        # by number: a data set need not raise IndexError behind its end
+        pairs = (source[number] for number in range(len(source)))
+    elif not isinstance(source, Iterable):
+        raise UserError(f"source is {checks.shown(source)}: a data set or a loader of torch")
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise UserError(f"source gives {checks.shown(pair)}: pairs of an image and its label")
+        x, y = pair
+        if isinstance(x, Tensor) and x.dim() == 3:  # one image and its label
+            number = checks.count("the source's label", y, 0)
+            x, y = x[None], torch.tensor([number])
+        if not isinstance(x, Tensor) or x.dim() != 4:
+            hint = "; of PIL images: transform=torchvision.transforms.ToTensor()"
+            raise UserError(f"source gives an image {checks.shown(x)}: a tensor [C, H, W]{hint}")
+        yield x.detach(), checks.labels("the source's label", y, len(x), x.device)
+
+
+def _bytes(name: str, x: Tensor) -> Tensor:
+    """Images as uint8."""
+    if x.dtype == torch.uint8:
+        return x
+    return (checks.images(name, x).float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _check_images(images: object) -> None:

@@ -257,7 +257,7 @@ DEFENSES = {
     "mi_any": Kind("MI, any label", {"ratio": RATIO}, _mixing("any")),
     "mi_combined": Kind("MI-Combined", COMBINED, _combined),
 }
-"""Every defense that a run's rows can name. A new one is a class above and a line here."""
+"""Every defense that a run's rows can name; `register.defense` adds others."""
 
 
 def build(

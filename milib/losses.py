@@ -1,6 +1,7 @@
 """What an attack on an average over draws ascends: each loss is a line of a table."""
 
 import math
+from collections import ChainMap
 from collections.abc import Callable
 
 import torch
@@ -55,7 +56,7 @@ OF_DRAWS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 """Losses whose mean over draws is ascended, of log F [P, L] and labels [P]: a value for each [P].
 
-A new adaptive attack is a line here, or below. eq24: Eq. 24 for the scalar -F_y. mean_ce: the
+`register.loss` adds others. eq24: Eq. 24 for the scalar -F_y. mean_ce: the
 cross-entropy on y.
 """
 OF_MEAN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -68,7 +69,8 @@ OF_MEAN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 ce: its cross-entropy. margin: of the likeliest other class over y (Carlini and Wagner, 2017). dlr:
 the margin, rescaled.
 """
-LOSSES = (*OF_DRAWS, *OF_MEAN)
+LOSSES = ChainMap(OF_MEAN, OF_DRAWS)
+"""Both, those of draws first."""
 
 
 def value(name: str, each: EachDraw, label: Numbers, targeted: bool = False) -> Scores:

@@ -210,7 +210,12 @@ def resnet50(classes: int, channels: int) -> Classifier:
     return Classifier(stages, 256, classes)
 
 
-ARCHITECTURES = {"small": small, "compact": compact, "resnet50": resnet50}
+ARCHITECTURES: dict[str, Callable[[int, int], Classifier]] = {
+    "small": small,
+    "compact": compact,
+    "resnet50": resnet50,
+}
+"""Every net that a run can name; `register.architecture` adds others."""
 
 
 def build(name: str, classes: int, channels: int, key: int = 0) -> Classifier:

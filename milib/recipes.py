@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -16,9 +16,9 @@ MODELS = tuple(OBJECTIVES)
 """Every model that can be trained, by its name."""
 ADVERSARIAL = tuple(name for name in MODELS if set(ATTACK) <= set(OBJECTIVES[name].keys))
 """Those whose training attacks the net."""
-CHOICES = {
+CHOICES: dict[str, Collection[str]] = {
     "name": MODELS,
-    "model": tuple(models.ARCHITECTURES),
+    "model": models.ARCHITECTURES,
     "schedule": ("step", "onecycle"),
     "augment": ("none", "crop_flip"),
 }
@@ -27,7 +27,7 @@ NUMBERS = ("seed", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight
 """The other keys of every recipe; OBJECTIVES has those of one objective."""
 STOP = "stop_epoch"
 """The key of early stopping, which a recipe need not have."""
-NOTES = ("version", "data", "classes", "n_train", "n_heldout")
+NOTES = ("version", "data", "classes", "n_train", "n_heldout", "extension")
 """Keys that a recipe may carry to say what it was for; training does not read them."""
 WHOLE = {
     "seed": (-(2**63), 2**63),

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from milib import checks
 from milib.averaging import Defense
+from milib.dataset import in_order
 from milib.errors import UserError
 from milib.rng import Draws
 
@@ -29,13 +29,6 @@ class Scored(NamedTuple):
         return (self.probabilities.argmax(1) == self.labels).double().mean().item()
 
 
-def _samplers(loader: object) -> list[object]:
-    """What decides the order of a loader's images, as far as torch's loaders tell."""
-    if not isinstance(loader, DataLoader):
-        return []
-    return [loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
-
-
 def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draws) -> Scored:
     """A defense's predictions for a loader's images, the same for every batch size.
 
@@ -51,10 +44,7 @@ def score(defense: Defense, loader: Iterable[tuple[Tensor, Tensor]], draws: Draw
         raise UserError(f"loader is {checks.shown(loader)}: it gives batches of images and labels")
     if getattr(loader, "drop_last", False):
         raise UserError("loader leaves out its last images: drop_last=False")
-    for sampler in _samplers(loader):
-        if "Random" in type(sampler).__name__ or getattr(sampler, "shuffle", False):
-            kind = type(sampler).__name__
-            raise UserError(f"loader shuffles by its {kind}: an image would change its number")
+    in_order("loader", loader)
     device = next((weight.device for weight in defense.parameters()), None)
     found, labels, first = [], [], 0
     for batch in loader:

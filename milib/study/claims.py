@@ -7,6 +7,7 @@ from milib.files import digest
 from milib.study.comparisons import STATISTICS, Comparison, NotMeasuredError
 from milib.study.experiments.variants import Variant
 from milib.study.identity import code_digest
+from milib.study.params import REHEARSALS
 from milib.study.rows import TableRow
 from milib.study.rules import claims_table, in_words, rule
 from milib.study.study import Study
@@ -50,11 +51,15 @@ def judge(study: Study, evidence: dict) -> list[dict]:
     - study: the notebook's study.
     - evidence: what it measured: see the head of `milib.study.comparisons`.
 
-    Returns each claim with its words, "comparisons" and "verdict". Raises UserError for a part of
+    Returns each claim with its words, "comparisons" and "verdict". A run on data of its own has no
+    record of claims, and measures none of them. Raises UserError for a part of
     the evidence that is missing, and for NaN or inf in it.
     """
-    rehearsal = study.params.data in ("digits", "generated")
+    rehearsal = study.params.data in REHEARSALS
     table = [claim for claim in claims_table() if claim["notebook"] == study.notebook]
+
+    if study.params.paper_table == "none":  # the claims are about the paper's data
+        return in_words([claim | {"comparisons": [], "verdict": "not measured"} for claim in table])
 
     def decide() -> dict:
         judged = []

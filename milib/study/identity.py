@@ -164,9 +164,12 @@ def reachable(modules: Iterable[str]) -> set[str]:
 # The training code
 
 
-def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """What a module's top defines, by name; each import alone; what defines nothing under ""."""
-    for node in tree.body:
+def definitions_of(text: str) -> Iterator[tuple[str, ast.AST]]:
+    """What a module's top defines, by name; each import alone; what defines nothing under "".
+
+    - text: Python source.
+    """
+    for node in _tree(text).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             source = getattr(node, "module", None)
             for alias in node.names:
@@ -204,10 +207,19 @@ def training_digest() -> str:
     definitions: dict[str, list[ast.AST]] = {"": []}
     left = {""}
     for module in TRAINING:
-        for name, node in _definitions(_tree(SOURCES[module])):
+        for name, node in definitions_of(SOURCES[module]):
             definitions.setdefault(name, []).append(node)
             if module in ROOTS:
                 left.add(name)
+    return followed(definitions, left)
+
+
+def followed(definitions: dict[str, list[ast.AST]], left: set[str]) -> str:
+    """A fingerprint of definitions and of all that they name, at any remove.
+
+    - definitions: by name.
+    - left: the names to begin with.
+    """
     found: dict[str, object] = {}
     while left:
         name = left.pop()

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from milib.files import digest
-from milib.study import identity, job
+from milib.study import extension, identity, job
 from milib.study.params import Params, paper_run
 from milib.study.paths import project_root, reference_root
 from milib.study.rules import claims_table
@@ -63,7 +63,8 @@ ASKED = {
     "compact": {"runtime": 480, "mem_mb": 6000},
     "resnet50": {"runtime": 720, "mem_mb": 16000},
 }
-"""What a job asks a cluster for, by architecture: minutes and MB. One that ran out of its minutes
+"""What a job asks a cluster for, by architecture: minutes and MB. A net of the run's own asks for
+what the largest does. One that ran out of its minutes
 goes on from there when its run is made again."""
 CORES = 2
 """Of a job on a cluster where the run does not say."""
@@ -94,7 +95,7 @@ def resources(run: Params) -> dict[str, int]:
 
     `choose` is 1 where a machine's job takes one of its GPUs: see `job.free_gpu`.
     """
-    asked = ASKED[run.model]
+    asked = ASKED.get(run.model, ASKED["resnet50"])
     wants = run.device.startswith("cuda") or (run.device == "auto" and run.model == "resnet50")
     given = min(asked["runtime"], longest() or asked["runtime"])
     choose = run.device in ("auto", "cuda")
@@ -129,6 +130,8 @@ def fingerprint(notebook: str, run: Params) -> str:
     code = "\n".join(text for kind, text in sources if kind == "code")
     seen = sorted(identity.reachable(identity.imported(code)))
     claims = [claim for claim in claims_table() if claim["notebook"] == notebook]
-    paper = project_root() / "params" / "paper" / f"{run.paper_table}.csv"
-    shown = [claims, paper.read_text(encoding="utf-8"), repr(paper_run(run.paper_table))]
+    shown = [claims, extension.whole(run.extension)]
+    if run.paper_table != "none":
+        paper = project_root() / "params" / "paper" / f"{run.paper_table}.csv"
+        shown += [paper.read_text(encoding="utf-8"), repr(paper_run(run.paper_table))]
     return digest([sources, repr(run), identity.code_digest(tuple(seen)), shown])

@@ -12,11 +12,17 @@ from milib.checks import shown
 from milib.data import SOURCES
 from milib.defenses import DEFENSES
 from milib.errors import UserError
+from milib.models import ARCHITECTURES
+from milib.study import extension
 from milib.study.paths import parameter_file, project_root, run_name, runs
 from milib.study.strict_yaml import parse
 from milib.study.values import checked, items, nearest, number, setting
 from milib.training import MODELS
 
+PAPER = {"table2_cifar10": "cifar10", "table3_cifar100": "cifar100"}
+"""The paper's tables, and the data of each."""
+REHEARSALS = ("digits", "generated")
+"""Data that stand in for the paper's, beside either table; never evidence about the paper."""
 LEAST = 1e-6
 """In place of 0: some figures show shares of a radius, and a step of 0 moves nothing."""
 
@@ -31,9 +37,10 @@ class Params:
     """A run: every field is a key of params/*.yaml. Numbers may be fractions such as "8/255"."""
 
     run: str = _key("name of the run: outputs/<run>")
-    paper_table: str = _key("the paper's table", choices=("table2_cifar10", "table3_cifar100"))
+    extension: str = _key("Python file, from the project's folder, that calls milib.register")
+    paper_table: str = _key("the paper's; none: data of your own", choices=("none", *PAPER))
     seed: int = _key("seed of training, attacks and draws", 0, 2**31)
-    data: str = _key("data set", choices=tuple(SOURCES))
+    data: str = _key("data set", choices=SOURCES)
     data_root: str = _key("folder of the CIFAR files; empty: $MILIB_DATA, else ./data")
     classes: int = _key("number of classes L", 3, 1000)
     n_train: int = _key("training images; 0: all that are not held out", 0, 10**7)
@@ -43,7 +50,7 @@ class Params:
     n_adaptive: int = _key("test points of 07, at most n_test", 2, 10**5)
     n_beyond: int = _key("test points of 08, at most n_test", 2, 10**5)
     n_tuned: int = _key("held-out points of 08's sweep, at most n_heldout", 2, 10**5)
-    model: str = _key("architecture", choices=("small", "compact", "resnet50"))
+    model: str = _key("architecture", choices=ARCHITECTURES)
     device: str = _key("auto, cpu, cuda or cuda:<n>")
     precision: str = _key(
         "of training and attacks; scores are fp32, on CUDA TF32",
@@ -84,6 +91,11 @@ class Params:
     battery: str = _key("the audit's attacks in 08", choices=("quick", "full"))
     twin: str = _key("a run with another training seed, whose nets 08 transfers from; empty: none")
     weights_of: str = _key("a run whose shipped weights are read where a recipe is the same")
+
+    @property
+    def evidence(self) -> bool:
+        """Whether the run says something about the paper: it has the data of one of its tables."""
+        return self.paper_table in PAPER and self.data not in REHEARSALS
 
     def epochs_of(self, name: str) -> int:
         """Training epochs of a model, at least one.
@@ -183,6 +195,12 @@ def _check_together(run: Params) -> None:
             f"{where} steps is {shown(steps)}: "
             "it must rise from 10, the paper's first column (PGD-10)"
         )
+    wanted = PAPER.get(run.paper_table, run.data)
+    if run.data not in (*REHEARSALS, wanted):
+        raise UserError(
+            f"{where} paper_table is {run.paper_table}, of {wanted}, and data is {run.data}: "
+            "write paper_table none"
+        )
     if run.nesterov and run.momentum == 0:
         raise UserError(f"{where} momentum is 0 with nesterov: write nesterov false beside it")
     if run.weights_of and run.weights_of not in runs():
@@ -224,6 +242,17 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
+def _extension(values: Mapping) -> str:
+    """The file that must run before the other values can be looked at."""
+    given = values.get("extension", "")
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given).isprintable():
+        raise UserError(
+            f"run {shown(values.get('run', '?'))}: extension is {shown(given)}: "
+            "the path of a Python file, or empty"
+        )
+    return os.fspath(given)
+
+
 def build(values: Mapping) -> Params:
     """The run that a mapping describes.
 
@@ -234,6 +263,7 @@ def build(values: Mapping) -> Params:
     for name in values:
         if name not in KEYS:
             raise unknown(values.get("run", "?"), "key", name, KEYS)
+    extension.load(_extension(values))
     merged = read_yaml(project_root() / "params" / "digits.yaml") | dict(values)
     run = merged["run"] = run_name(merged["run"])
     if merged["data_root"] is None or isinstance(merged["data_root"], os.PathLike):

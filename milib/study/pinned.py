@@ -3,4 +3,4 @@
 `python -m milib.study.identity` writes it; `identity.check_training` compares.
 """
 
-TRAINING = "7e08e5f0682b7938"
+TRAINING = "a844c2bffd82366b"

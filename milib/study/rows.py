@@ -19,16 +19,27 @@ MI = ("mi_pl", "mi_ol", "mi_combined")
 BASELINES = ("gaussian_noise", "rotation", "xie", "guo")
 PRIMARY = "untargeted_pgd10"
 """The attack of 03, 05, 06 and 07: untargeted PGD-10."""
-NAMES = {name: kind.title for name, kind in DEFENSES.items()} | {
-    "confidence": "plain confidence",
-    "erm": "ERM",
-    "mixup": "Mixup",
-    "at": "AT",
-    "interpolated_at": "Interpolated AT",
-    "manifold_mixup": "Manifold mixup",
-    "matched_mixup": "Mixup, matched ratio",
-    "long_mixup": "Mixup, twice the epochs",
-}
+
+
+class _Names(dict):
+    """Names of models and detectors; of a defense, also a registered one, its title."""
+
+    def __missing__(self, name: str) -> str:
+        return DEFENSES[name].title
+
+
+NAMES = _Names(
+    {
+        "confidence": "plain confidence",
+        "erm": "ERM",
+        "mixup": "Mixup",
+        "at": "AT",
+        "interpolated_at": "Interpolated AT",
+        "manifold_mixup": "Manifold mixup",
+        "matched_mixup": "Mixup, matched ratio",
+        "long_mixup": "Mixup, twice the epochs",
+    }
+)
 """What defenses, detectors and models are called in tables and figures."""
 PRINTED = {"table2_cifar10": 15, "table3_cifar100": 13}
 """The paper's tables and how many rows they have."""
@@ -84,10 +95,12 @@ def row_name(row: dict) -> str:
 def paper_table(run: Params) -> dict[str, dict[str, str]]:
     """The paper's table that the run is shown beside: row name -> column -> printed value.
 
-    - run: its `paper_table`.
+    - run: its `paper_table`; of none it is empty.
 
     Raises UserError where the file is not as the paper has the table.
     """
+    if run.paper_table == "none":
+        return {}
     path = project_root() / "params" / "paper" / f"{run.paper_table}.csv"
     try:
         columns, *lines = csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True)

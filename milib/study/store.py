@@ -18,6 +18,7 @@ from milib.files import (
     write_atomic,
     write_tensors,
 )
+from milib.study import extension
 from milib.study.identity import code_digest
 from milib.study.locks import lock
 from milib.study.made import commit, provenance
@@ -149,6 +150,7 @@ def finite(tensors: dict[str, torch.Tensor]) -> bool:
 def _identified(identity: dict) -> tuple[dict, str]:
     """An identity with the code's meaning, as JSON keeps it, and its fingerprint."""
     known = json.loads(json.dumps(identity | {"source": code_digest()}))
+    known |= extension.used(known)
     return known, digest(known)
 
 

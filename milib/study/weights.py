@@ -13,7 +13,7 @@ from milib import files, inference, models, recipes, training
 from milib.data import Splits
 from milib.errors import UserError
 from milib.objectives import ATTACK, OBJECTIVES
-from milib.study import checkpoints, estimate, locks, progress
+from milib.study import checkpoints, estimate, extension, locks, progress
 from milib.study.device import check_precision, resolve_device, resolve_precision
 from milib.study.identity import check_training
 from milib.study.made import provenance
@@ -31,8 +31,8 @@ def recipe(params: Params, name: str) -> dict:
     - params: the run.
     - name: a name of `training.MODELS`.
 
-    `version` is that of the training code; `identity.check_training` asks for another one when the
-    code's meaning changes.
+    `version` is that of the training code, see `identity.check_training`. `extension` is there for
+    a data set or a net of the run's own: what it means.
     """
     keep = (
         "data", "classes", "n_train", "n_heldout", "model", "seed", "batch_size",
@@ -51,7 +51,7 @@ def recipe(params: Params, name: str) -> dict:
         settings["alpha"] = params.alpha
     if params.stop_epochs.get(name, settings["epochs"]) < settings["epochs"]:
         settings[recipes.STOP] = params.stop_epochs[name]
-    return settings
+    return settings | extension.used(settings)
 
 
 def line(entry: dict, epochs: int) -> str:

@@ -1,10 +1,11 @@
 """All explorers of a run as one page without code: `make app`, `make app RUN=c10_compact`.
 
-$MILIB_RUN names the run and $MILIB_ARGS changes its parameters, as for `make study`. What is
-missing is computed first. Then voila shows the page at an address with a token, on this machine
-alone.
+$MILIB_RUN names the run, by default digits; $MILIB_ARGS changes its parameters, as `make study`
+says. What is missing is computed first. Then voila shows the page at an address with a token, on
+this machine alone.
 """
 
+import argparse
 import contextlib
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def page(study: Study) -> nbformat.NotebookNode:
 
 def main() -> int:
     """The command line: makes what is missing, then serves the page until it is stopped."""
+    argparse.ArgumentParser(prog="python -m milib.views.app", description=__doc__).parse_args()
     try:
         study = opened()
         explorers_of(study)

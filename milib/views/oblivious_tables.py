@@ -71,9 +71,9 @@ def chosen(table: list[TableRow]) -> pd.DataFrame:
 
 
 def oblivious(run: Params, table: list[TableRow]) -> pd.DataFrame:
-    """Table 2 or 3: accuracy with its interval, and the paper's value.
+    """Table 2 or 3: accuracy with its interval, and the paper's value on its own data.
 
-    - run: its `steps` decide the columns.
+    - run: its `steps` decide the columns, its `paper_table` whether the paper's stand beside.
     - table: its rows.
     """
     lines = []
@@ -81,7 +81,8 @@ def oblivious(run: Params, table: list[TableRow]) -> pd.DataFrame:
         line: dict = {"row": row.name}
         for column in columns(run):
             line |= with_interval(column, row.interval(column))
-            line[f"{column} paper"] = row.paper.get(column, "")
+            if run.paper_table != "none":
+                line[f"{column} paper"] = row.paper.get(column, "")
         lines.append(line)
     return table_of(lines, "row")
 
@@ -175,19 +176,24 @@ def alternatives(run: Params, found: list[Choice]) -> pd.DataFrame:
             line["here"] = rounded(100 * here.mean())
             line["otherwise"] = rounded(100 * other.mean())
             line |= with_interval("difference, points", statistics.mean_interval(other - here))
-            line["paper"] = paper.get(choice.row, {}).get(column, "")
+            if run.paper_table != "none":
+                line["paper"] = paper.get(choice.row, {}).get(column, "")
             lines.append(line)
     return table_of(lines, "choice", "row", "column")
 
 
 def paper_row(run: Params, name: str) -> pd.DataFrame:
-    """One row of the paper's table, as printed.
+    """One row of the paper's table, as printed; no row beside data that are not the paper's.
 
     - run: its `paper_table`.
     - name: the row.
     """
-    printed = {f"{column} paper": value for column, value in paper_table(run)[name].items()}
-    return table_of([{"row": f"{name} (paper, {run.paper_table})"} | printed], "row")
+    lines = []
+    if run.paper_table != "none":
+        cells = paper_table(run)[name]
+        printed = {f"{column} paper": value for column, value in cells.items()}
+        lines.append({"row": f"{name} (paper, {run.paper_table})"} | printed)
+    return table_of(lines, "row")
 
 
 def paper_points(run: Params) -> pd.DataFrame:

@@ -34,14 +34,16 @@ def models_note(recipes: dict[str, dict], paper_table: str) -> str:
     - paper_table: the table of the paper that the run stands beside.
 
     First net, epochs and inner attack of each model, then what else of training differs. Models
-    that the paper's table does not have stand alone.
+    that the paper's table does not have stand alone, and so do all of a run beside no table.
     """
     if not recipes:
         return ""
+    if paper_table == "none":
+        return "; ".join(f"{name}: {_told(recipes[name])}" for name in _in_order(recipes))
     paper = paper_run(paper_table)
     printed = {row["model"] for row in paper.rows}
     notes, others = [], {}
-    for name in sorted(recipes, key=MODELS.index):
+    for name in _in_order(recipes):
         ours, theirs = recipes[name], weights.recipe(paper, name)
         here, there = _told(ours), _told(theirs)
         differs = name in printed and here != there
@@ -59,6 +61,10 @@ def models_note(recipes: dict[str, dict], paper_table: str) -> str:
     found += sorted(f"{count:,} training images held out (0)" for count in heldout)
     notes.append(f"training otherwise, the paper's in brackets: {', '.join(found)}")
     return "; ".join(notes)
+
+
+def _in_order(recipes: dict[str, dict]) -> list[str]:
+    return sorted(recipes, key=MODELS.index)
 
 
 def _told(recipe: dict) -> str:

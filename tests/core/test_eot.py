@@ -88,7 +88,7 @@ class Noisy(nn.Module):
     size=st.floats(0.01, 2),
     momentum=st.sampled_from((0.0, 0.25, 0.9)),
     schedule=st.sampled_from(eot.SCHEDULES),
-    loss=st.sampled_from(losses.LOSSES),
+    loss=st.sampled_from(list(losses.LOSSES)),
     targets=st.sampled_from((0, 2)),
 )
 def test_it_stays_in_the_ball_and_in_the_pixel_range(

@@ -14,7 +14,7 @@ import pytest
 import milib
 
 SCRIPT = Path(__file__).with_name("user_script.py")
-HEAVY = ("matplotlib", "pandas", "ipywidgets", "yaml", "IPython")
+HEAVY = ("matplotlib", "pandas", "scipy", "sklearn", "torchvision", "ipywidgets", "yaml", "IPython")
 
 
 def python(*arguments) -> str:

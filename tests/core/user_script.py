@@ -15,7 +15,9 @@ from milib import (
     adaptive_pgd,
     build_model,
     frozen,
+    load_model,
     pgd,
+    register,
     score,
     train,
 )
@@ -63,3 +65,17 @@ try:
     train(recipe, splits, epsilon=epsilon)
 except UserError as error:
     print(error)
+
+
+class Dimmed(Defense):
+    """The image at half its brightness."""
+
+    def transform(self, x, predicted, index, draw, draws):
+        return x / 2
+
+
+register.defense("dimmed", Dimmed, title="Dimmed")
+try:
+    load_model("mine/mixup")
+except UserError as error:
+    assert "load_model" in str(error)

@@ -218,7 +218,7 @@ def table(monkeypatch):
 def test_words_may_be_mended_and_rules_may_not(table, tmp_path):
     """Another statement leaves digest and record alone; another margin makes both anew."""
     name = "01_train_mixup"
-    digits = SimpleNamespace(data="digits")
+    digits = SimpleNamespace(data="digits", paper_table="table2_cifar10")
     study = SimpleNamespace(params=digits, notebook=name, store=Store(tmp_path, tmp_path, name))
     found: dict = {}
     for claim in table:
@@ -343,7 +343,7 @@ def test_what_a_statistic_takes_is_what_the_table_may_hold():
 
 
 def judged_by(tmp_path, notebook: str, found: dict) -> list[dict]:
-    run = SimpleNamespace(data="cifar10")
+    run = SimpleNamespace(data="cifar10", paper_table="table2_cifar10")
     store = Store(tmp_path / "run", tmp_path, notebook)
     return claims.judge(SimpleNamespace(params=run, notebook=notebook, store=store), found)
 

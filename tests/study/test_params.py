@@ -98,7 +98,7 @@ def test_a_value_out_of_range_names_key_value_and_range(name, above, data):
 
 @pytest.mark.parametrize("name", [name for name in KEYS if CHOICES[name]])
 def test_a_value_that_is_no_choice_names_the_choices_and_the_nearest(name):
-    choices = CHOICES[name]
+    choices = list(CHOICES[name])
     line = refusal(**{name: choices[0] + "x"})
     assert all(choice in line for choice in choices)
     assert line.endswith(f"nearest: '{choices[0]}'")
