@@ -38,7 +38,7 @@ class Params:
 
     run: str = _key("name of the run: outputs/<run>")
     extension: str = _key("Python file, from the project's folder, that calls milib.register")
-    paper_table: str = _key("the paper's; none: data of your own", choices=("none", *PAPER))
+    paper_table: str = _key("the paper's table", choices=("none", *PAPER))
     seed: int = _key("seed of training, attacks and draws", 0, 2**31)
     data: str = _key("data set", choices=SOURCES)
     data_root: str = _key("folder of the CIFAR files; empty: $MILIB_DATA, else ./data")
