@@ -160,7 +160,7 @@ def curated_before(finished: Path, trial: Path) -> None:
 
 FOLDER = f"{TRIAL}/outputs/{RUN}"
 MADE = f"{FOLDER}/notebooks/{NOTEBOOK}.ipynb"
-JOB = ("milib/study/job.py", FOLDER, NOTEBOOK, MADE, "--", PYTHON, "-m", "papermill")
+JOB = ("milib/study/job.py", FOLDER, NOTEBOOK, MADE, "0", "--", PYTHON, "-m", "papermill")
 PAPERMILL = (f"notebooks/{NOTEBOOK}.ipynb", "{made}", "-f", f"params/{RUN}.yaml", *pairs(SMALL))
 TRAIN, LAUNCH = (PYTHON, "-c", OFTEN, RUN, "mixup", *pairs(LONGER)), "milib.study.launch"
 STUDY, CURATED = (PYTHON, "-m", LAUNCH), (FOLDER, f"{TRIAL}/reference/{RUN}")

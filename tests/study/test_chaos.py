@@ -16,8 +16,8 @@ def lab(tmp_path_factory):
     chaos.kill(chaos.ALL, made.folder)
 
 
-FEW = ("training", "records", "shipping", "report", "curating", "snakemake")
-"""The cases of this test; `make chaos` has all, and takes an hour."""
+FEW = ("training", "records", "shipping", "report", "curating", "papermill", "snakemake")
+"""The cases of this test; `make chaos` has `launch` too, and takes an hour."""
 
 
 @pytest.mark.slow
