@@ -107,6 +107,7 @@ def test_records_depend_on_all_that_computes_them_but_what_is_told_here():
         "milib.statistics": "read from records afterwards",
         "milib.study": "says what to install",
         "milib.study.checkpoints": "a record names its weights",
+        "milib.study.estimate": "how long a training takes",
         "milib.study.extension": "its meaning is part of a record's identity",
         "milib.study.identity": "this, not what is measured",
         "milib.study.locks": "keeps",
