@@ -176,12 +176,12 @@ EXERCISES = {
     ),
     "8a": Exercise(
         "a pass for each sample of each step",
-        "the sweep above asks whether such a cost buys anything",
+        "the battery comes near: four times K costs 2,000, more targets up to 4,500",
         lambda standard: replace(standard, samples=20, steps=200).passes,
     ),
     "8b": Exercise(
         "the row Mixup + MI-OL of the first table: oblivious PGD-10 minus worst case",
-        "that part of the oblivious gain was no robustness",
+        "that part of the oblivious accuracy was no robustness",
         _taken,
         0.5,
     ),
