@@ -117,6 +117,8 @@ def main(arguments: list[str]) -> None:
         changes = {name: kinds[name](value) for name, value in given.p}
     except (KeyError, ValueError):
         parser.error(f"-p {' -p '.join(map(' '.join, given.p))}: {known}")
+    if not costs.ACCOUNT.exists():
+        parser.error(f"memory is read from {costs.ACCOUNT}, which is not here: run it on Linux")
     result = measure(Sizes(**changes))
     about = result["machine"]
     name = re.sub(r"\W+", "_", f"{about['name']} {about['capability']}")

@@ -41,11 +41,13 @@ def alone(function: Callable, *arguments):
 
 # Memory
 
+ACCOUNT = Path("/proc/self/status")
+"""What Linux tells of a process."""
+
 
 def _resident(field: str) -> float:
     """A line of this process's memory account, in MiB: VmRSS now, VmHWM at most so far."""
-    account = Path("/proc/self/status").read_text()
-    return int(account.split(f"{field}:")[1].split()[0]) / 1024
+    return int(ACCOUNT.read_text().split(f"{field}:")[1].split()[0]) / 1024
 
 
 def _peak_memory(contender: Contender, sizes: Sizes) -> float:

@@ -1,7 +1,6 @@
 """What every contender of the benchmark works on: sizes, nets, images, and a clock."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from milib import attacks, data, defenses, inference, models, rng, training
-from milib.study import weights
+from milib.study import device, weights
 from milib.study.params import load
 from milib.study.paths import project_root
 
@@ -57,7 +56,7 @@ class Sizes:
     @property
     def used_threads(self) -> int:
         """The threads that a process of the benchmark uses."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or device.cores()
 
 
 class Setting:

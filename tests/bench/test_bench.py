@@ -4,6 +4,7 @@ A peer must run the same attack or the same inference.
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,10 +12,11 @@ import pytest
 import torch
 
 from milib import attacks, defenses, inference, models, rng
-from milib.bench import peers, shown, turns
+from milib.bench import costs, peers, shown, turns
 from milib.bench.__main__ import main
 from milib.bench.comparisons import COMPARISONS, Comparison, groups
 from milib.bench.contenders import CONTENDERS
+from milib.bench.setting import Sizes
 from milib.data import Dataset
 
 EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 4
@@ -135,3 +137,15 @@ def test_a_mistaken_size_is_named(given, capsys):
         main(["-p", *given])
     wanted = f"-p {' '.join(given)}: the sizes are points (int), steps (int)"
     assert wanted in capsys.readouterr().err
+
+
+def test_where_the_system_does_not_tell_of_memory_one_line_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(costs, "ACCOUNT", tmp_path / "status")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("run it on Linux")
+
+
+def test_all_cores_count_where_the_system_does_not_tell_which(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert Sizes(threads=0).used_threads == os.cpu_count()
