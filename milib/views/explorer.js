@@ -7,7 +7,6 @@ const SETTABLE = {
   menu: (about) => listed(1, about),
   list: (about) => listed(6, about),
 };
-let explorers = 0;
 
 function make(tag, properties = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -49,7 +48,8 @@ function row(about, id, released) {
 }
 
 function render({ model, el }) {
-  const id = `milib-explorer-${explorers++}`;
+  // Each explorer of a page has a copy of this module: nothing here could count them.
+  const id = `milib-explorer-${Math.random().toString(36).slice(2)}`;
   const abouts = model.get("controls");
   const chosen = { ...model.get("chosen") };
   let busy = false;

@@ -43,8 +43,8 @@ SLIDERS = {
     "explorers.tradeoff": [],
     "attack_explorer.attacked": ["attack steps", "draws K", "lambda", "draws N"],
 }
-MOVES = (0.7, 0.1, 0.9, 0.3) * 5
-"""Places to which a slider is dragged, as shares of its width."""
+MOVES = (0.1, 0.9, 0.3, 0.7) * 5
+"""Places to which a slider is dragged, as shares of its width; the first is where none starts."""
 RUN_ALL = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status
   === 'idle'"""
