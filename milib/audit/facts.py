@@ -60,7 +60,7 @@ def observed(target: Target, seeds: int) -> Facts:
     few = target.only(torch.arange(min(len(target.x), 8)))
     claims = takes_numbers(defense, few.x)
     if isinstance(defense, Defense) and not isinstance(defense, Undefended):
-        claims = True
+        claims = defense.draws > 1  # a mean over one draw promises no chance
     with torch.no_grad():
         classes = _logits(few, defense, 0).shape[1]
     ratio = f"{defense.ratio}" if isinstance(defense, MixupInference) else ""

@@ -19,16 +19,15 @@ SEEN = {
     "probabilities of clean and of adversarial inputs with MI, without it and in the ideal case, "
     "then two differences of probabilities, each beside its threshold.",
     "monte_carlo": "Two falling lines on logarithmic axes: the error of F_MI against the number of "
-    "draws, for MI-PL and MI-OL, each beside a dashed line of slope -1/2.",
+    "draws, for MI-PL and MI-OL, each beside a line of slope -1/2.",
     "pgd": f"{PICTURES}: clean images, the same images under PGD-10, and the perturbation.",
-    "mixed_inputs": f"{PICTURES}: one adversarial image, then ten mixtures of MI-PL and ten of "
-    "MI-OL.",
-    "oblivious": "A dot with an interval for each row of the table of notebook 04: its accuracy "
-    "under untargeted PGD-10 in percent, from 0 to 100; beside it a cross for the paper's value.",
+    "mixed_inputs": f"{PICTURES}: one adversarial image, and mixtures of it by MI-PL and by MI-OL.",
+    "oblivious": "A mark with an interval for each row of the table of notebook 04: its accuracy "
+    "under untargeted PGD-10 in percent; beside it a cross for the paper's value.",
     "fig3a": "A panel for each model: ROC curves of MI-PL, MI-OL and plain confidence, each "
-    f"{CURVES}; a dotted diagonal marks guessing.",
+    f"{CURVES}; a diagonal marks guessing.",
     "fig3b": "Two panels, mixup and interpolated AT: accuracy under PGD-10 against clean accuracy, "
-    "a line of dots for each defense; circles mark the Pareto front.",
+    "a line of marks for each defense; circles mark the Pareto front.",
     "fig4": "Two panels, mixup and interpolated AT: accuracy of MI-OL against the number of "
     f"adaptive samples, a falling curve for each of three attacks {CURVES}; "
     "a dashed line is the bare model.",

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from milib.report import copies
 from milib.report.alt_texts import alt_text
+from milib.report.html import page_width
 from milib.report.run_folder import RunFolder
 from milib.views import styling
 
@@ -113,7 +114,7 @@ def _image(run: RunFolder, paths: dict[str, Path]) -> dict:
     ending = "png" if "png" in paths else "svg"
     path, width = paths[ending], None
     if ending == "png":
-        width = int.from_bytes(path.read_bytes()[16:20]) // 2
+        width = page_width(path)
     if run.curated:
         return {"source": f"figures/{quote(path.name)}", "width": width}
     media = {"png": "image/png", "svg": "image/svg+xml"}[ending]

@@ -34,6 +34,14 @@ VARIANT = re.compile(r'<(m[ino]) mathvariant="([a-z-]+)">([^<]+)</\1>')
 CAPITAL_GREEK = re.compile("<mi>(&#x003(?:9[1-9A-F]|A[0-9]);)</mi>")
 
 
+def page_width(png: Path) -> int:
+    """The width on a page at which all figures have letters of one size, in pixels.
+
+    - png: a figure; its pixels are half a page's.
+    """
+    return int.from_bytes(png.read_bytes()[16:20]) // 2
+
+
 def mathml(tex: str, block: bool = False) -> str:
     r"""An equation as MathML, with its \tag at the right.
 

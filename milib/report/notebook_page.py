@@ -11,7 +11,7 @@ from milib import files
 from milib.errors import UserError
 from milib.files import digest
 from milib.report.alt_texts import alt_text
-from milib.report.html import HERE, Around, Entry, Turn, whole_page
+from milib.report.html import HERE, Around, Entry, Turn, page_width, whole_page
 from milib.study.store import read_json
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -138,10 +138,9 @@ def _link_figure(cell, figures: Path) -> None:
         return
     for output in cell.outputs:
         if "image/png" in output.get("data", {}):
-            width = int.from_bytes(path.read_bytes()[16:20]) // 2
             output.data["image/png"] = ""
             output.metadata["filenames"] = {"image/png": f"../figures/{path.name}"}
-            output.metadata["image/png"] = {"width": width}
+            output.metadata["image/png"] = {"width": page_width(path)}
 
 
 def _without_scripts(data: dict) -> None:

@@ -52,8 +52,8 @@ def judge(study: Study, evidence: dict) -> list[dict]:
     - evidence: what it measured: see the head of `milib.study.comparisons`.
 
     Returns each claim with its words, "comparisons" and "verdict". A run on data of its own has no
-    record of claims, and measures none of them. Raises UserError for a part of
-    the evidence that is missing, and for NaN or inf in it.
+    record of claims, and measures none of them. Raises UserError for a part of the evidence that is
+    missing, and for NaN or inf in it.
     """
     rehearsal = study.params.data in REHEARSALS
     table = [claim for claim in claims_table() if claim["notebook"] == study.notebook]

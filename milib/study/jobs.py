@@ -64,8 +64,8 @@ ASKED = {
     "resnet50": {"runtime": 720, "mem_mb": 16000},
 }
 """What a job asks a cluster for, by architecture: minutes and MB. A net of the run's own asks for
-what the largest does. One that ran out of its minutes
-goes on from there when its run is made again."""
+what the largest does. A job that ran out of its minutes goes on from there when its run is made
+again."""
 CORES = 2
 """Of a job on a cluster where the run does not say."""
 

@@ -21,7 +21,7 @@ from milib.study.params import Params
 from milib.study.paths import reference_root
 from milib.study.store import Store
 
-MONTH = 30 * 86400
+MONTH = 30 * progress.DAY
 """Seconds from which a training on a CPU is not proposed."""
 
 

@@ -13,7 +13,7 @@ from milib.study.study import Study
 from milib.views.blitting import Canvas
 from milib.views.explorer import Control, Explorer
 from milib.views.input_explorer import ALTS, MOST_STEPS, UNTARGETED, Inputs
-from milib.views.looks import COLOURS, curve
+from milib.views.looks import BLACK, COLOURS, curve
 from milib.views.written import of_pixels, ratios, written
 
 
@@ -114,8 +114,8 @@ def fig2(records: dict[tuple[str, float], dict], classes: int) -> Explorer:
         canvas = canvases[mode] = Canvas(4.3, 3, "A", (0.13, 0.12, 0.99, 0.9))
         axis, colours = canvas.axes["A"], [COLOURS["none"], COLOURS[f"mi_{mode}"]] * 3
         bars = axis.bar(places, none, color=colours, alpha=0.6)
-        intervals = axis.vlines(places, none, none, color="#000000", lw=1)
-        ideal = axis.plot([], [], "_", color="#000000", ms=22, mew=2)[0]
+        intervals = axis.vlines(places, none, none, color=BLACK, lw=1)
+        ideal = axis.plot([], [], "_", color=BLACK, ms=22, mew=2)[0]
         axis.set(ylim=(0, 1.05), ylabel="mean probability")
         axis.set_xticks(places, BAR_NAMES)
         parts[mode] = bars, intervals, ideal, axis.set_title(" ")
@@ -182,8 +182,8 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
                 axis.plot(*by_clean.T, label=NAMES[kind], **curve(kind))
         axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
         axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, frameon=False)
-        mark = [axis.plot([], [], color="#000000", lw=1)[0] for _ in range(2)]
-        mark += axis.plot([], [], "o", ms=11, mfc="none", mec="#000000", mew=2)
+        mark = [axis.plot([], [], color=BLACK, lw=1)[0] for _ in range(2)]
+        mark += axis.plot([], [], "o", ms=11, mfc="none", mec=BLACK, mew=2)
         canvas.moves(*mark)
         return canvas, mark
 

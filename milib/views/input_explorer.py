@@ -12,7 +12,7 @@ from milib.class_names import class_names
 from milib.study.rows import NAMES, PRIMARY
 from milib.study.study import Study
 from milib.views.blitting import Canvas
-from milib.views.looks import COLOURS, GREY
+from milib.views.looks import BLACK, COLOURS, GREY
 from milib.views.written import of_pixels, written
 
 MOST_STEPS = 50
@@ -101,7 +101,7 @@ class Inputs:
         for key, (name, title) in zip("BCD", SHORT.items(), strict=True):
             axis = self.predictions.axes[key]
             self.bars[name] = axis.barh(range(self.classes), none, color=COLOURS[name], alpha=0.8)
-            self.ideal[name] = axis.plot([], [], "|", color="#000000", ms=13, mew=2)[0]
+            self.ideal[name] = axis.plot([], [], "|", color=BLACK, ms=13, mew=2)[0]
             axis.set(xlim=(0, 1.05), xlabel="probability")
             axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             axis.set_title(title, fontsize=9)

@@ -329,6 +329,9 @@ def test_the_papers_own_attack_meets_mixup_inference():
     left = [measure.accuracy(records[name]).mean() for name in ("clean", "paper")]
     assert left[1] < left[0]
     found = facts.observed(target, 1)
+    assert found.claims and found.random
+    single = facts.observed(dataclasses.replace(target, classifier=mi.resized(1, 8)), 1)
+    assert not single.claims, "a mean over one draw promises no chance"
     assert found.ratio == "0.6"
     assert found.passes == 5
     assert "sample pool of 4 images" in found.reads
