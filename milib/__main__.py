@@ -7,6 +7,8 @@ COMMANDS = {
     "milib.bench": "times beside other libraries, as ratios (`make bench`)",
     "milib.report": "a run's pages, from what the run left",
     "milib.report.curate": "keep a finished run as evidence; write FINDINGS.md anew",
+    "milib.report.redraw": "draw a curated run's figures anew, from its records",
+    "milib.report.took": "keep how long a run's jobs took, for the plan of `make study`",
     "milib.report.unfinished": "pack the records of a run that another machine finishes",
     "milib.study.identity": "pin what the training code means",
     "milib.study.launch": "make whole runs (`make study`)",

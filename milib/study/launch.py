@@ -24,7 +24,7 @@ from milib.study.locks import lock, sign
 from milib.study.plan import Plan, asked_for, counted
 from milib.study.store import lost_records
 
-FIRST = "04_oblivious"
+FIRST = "08_beyond_the_paper"
 """Its models and itself come first: it takes longest, and nothing waits for the others."""
 REPORT = [sys.executable, "-m", "milib.report"]
 ROOM = 2**20

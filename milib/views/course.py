@@ -84,14 +84,20 @@ ANSWERS = {
         "attack: notebook 8 leaves less."
     ),
     "08_beyond_the_paper": (
-        "On mixup, next to nothing: {beyond_left | Mixup + MI-OL, ratio 0.5 | worst case} % "
-        "under the worst case. On interpolated AT, "
-        "{beyond_left | Interpolated AT + MI-OL, ratio 0.6 | worst case} %, where the bare net "
-        "keeps {beyond_left | Interpolated AT, - | worst case} %. Partners of other labels are "
-        "not what helps: with any label it is "
-        "{beyond_left | Interpolated AT + any label, ratio 0.6 | worst case} %. And under the "
-        "standard attack plain AT without MI-OL keeps {beyond_rows | AT, - | standard} %, MI-OL "
-        "on interpolated AT {beyond_rows | Interpolated AT + MI-OL, ratio 0.6 | standard} %."
+        "On mixup, next to nothing: under the worst case MI-OL is right on "
+        "{beyond_left | Mixup + MI-OL, ratio 0.5 | worst case} % of the images, on average over "
+        "draws. On interpolated AT it is right on "
+        "{beyond_left | Interpolated AT + MI-OL, ratio 0.6 | worst case} %, the bare net on "
+        "{beyond_left | Interpolated AT, - | worst case} %. Partners of other labels are not what "
+        "helps: with partners of any label it is "
+        "{beyond_left | Interpolated AT + any label, ratio 0.6 | worst case} % (MI-OL minus that: "
+        "{beyond_gains | Interpolated AT + MI-OL, minus any label | worst case, points} points, "
+        "{beyond_gains | Interpolated AT + MI-OL, minus any label | worst case, points low} to "
+        "{beyond_gains | Interpolated AT + MI-OL, minus any label | worst case, points high}). "
+        "Plain AT was not "
+        "attacked by all of the battery. Under the standard attack alone it keeps "
+        "{beyond_rows | AT, - | standard} % without a defense, and interpolated AT with MI-OL "
+        "{beyond_rows | Interpolated AT + MI-OL, ratio 0.6 | standard} %."
     ),
 }
 """Notebook -> its answer. A test compares the words with the numbers."""

@@ -175,7 +175,7 @@ EXERCISES = {
         0.5,
     ),
     "8a": Exercise(
-        "a pass for each sample of each step",
+        "a pass for each draw of each step",
         "the battery comes near: four times K costs 2,000, more targets up to 4,500",
         lambda standard: replace(standard, samples=20, steps=200).passes,
     ),

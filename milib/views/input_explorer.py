@@ -1,6 +1,7 @@
 """What the explorer of inputs computes and draws; `explorers.inputs` gives it its controls."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,13 +62,29 @@ def succeeded(record: dict) -> list[int]:
     return np.argsort(-taken, kind="stable")[: chosen.sum()].tolist()
 
 
+class Mixed(NamedTuple):
+    """What a model makes of an attacked image.
+
+    - clean, x: the image before and after the attack [1, C, H, W].
+    - partners: of each mode, the first TILES [k, C, H, W].
+    - predictions: the bare model's and each mode's probabilities [1, L].
+    - score: the detection score of MI-PL.
+    """
+
+    clean: Tensor
+    x: Tensor
+    partners: dict[str, Tensor]
+    predictions: dict[str, Tensor]
+    score: float
+
+
 class Inputs:
     """A test image under attack, its mixed inputs, and what models make of them.
 
     - study: the notebook's study.
     - detection: model -> a record of experiments.detection.
 
-    Attacks are kept.
+    Attacks and predictions are kept.
     """
 
     def __init__(self, study: Study, detection: dict[str, dict]):
@@ -75,6 +92,7 @@ class Inputs:
         self.classes = study.params.classes
         self.names = class_names(study.params.data, self.classes)
         self.trajectory = lru_cache(maxsize=64)(self._trajectory)
+        self.mixed = lru_cache(maxsize=256)(self._mixed)
         self._make_sheet()
         self._make_bars()
         self._make_roc()
@@ -142,6 +160,36 @@ class Inputs:
         found = attacks.pgd(self.study.model(model).attacker, x, aim, start=start, **options)
         return torch.cat([x, found[0]])
 
+    def _mixed(
+        self,
+        image: int,
+        model: str,
+        ratio: float,
+        draws: int,
+        epsilon: float,
+        steps: int,
+        target: str,
+    ) -> Mixed:
+        """The arguments are those of `draw`."""
+        study, random = self.study, rng.Draws(self.study.params.seed, "explore")
+        path = self.trajectory(image, model, epsilon, target)
+        clean, x = path[:1], path[steps : steps + 1]
+        number = torch.arange(draws, device=x.device)
+        index = torch.full_like(number, image)
+        net, options = study.model(model).scorer, {"draws": draws, "chunk": draws}
+        mi = {}
+        for name in MODES:
+            mi[name] = defenses.build(name, net, study.pool, {"ratio": ratio}, **options)
+        with torch.no_grad():
+            base = mi["mi_pl"].base(x)
+            guess, partners, found = base.argmax(1), {}, {"none": base.exp()}
+            for name, defense in mi.items():
+                drawn = defense.partners(guess.expand(draws), index, number, random)
+                partners[name] = drawn[0][:TILES]
+                found[name] = defense.probabilities(x, random, index[:1], base)
+            score = float(defenses.detection_score(base, found["mi_pl"].log()))
+        return Mixed(clean, x, partners, found, score)
+
     def telling(self, model: str, ratio: float) -> int:
         """The test image that shows the point: its attack succeeds, and MI-OL finds its label.
 
@@ -182,28 +230,14 @@ class Inputs:
         - target: a class, or "untargeted".
         - threshold: of the detection score.
         """
-        study, random = self.study, rng.Draws(self.study.params.seed, "explore")
-        y = int(study.points(image + 1).y[image])
-        path = self.trajectory(image, model, epsilon, target)
-        clean, x = path[:1], path[steps : steps + 1]
-        number = torch.arange(draws, device=x.device)
-        index = torch.full_like(number, image)
-        net, options = study.model(model).scorer, {"draws": draws, "chunk": draws}
-        mi = {}
-        for name in MODES:
-            mi[name] = defenses.build(name, net, study.pool, {"ratio": ratio}, **options)
-        with torch.no_grad():
-            base = mi["mi_pl"].base(x)
-            guess, partner, found = base.argmax(1), {}, {"none": base.exp()}
-            for name, defense in mi.items():
-                drawn = defense.partners(guess.expand(draws), index, number, random)
-                partner[name] = drawn[0]
-                found[name] = defense.probabilities(x, random, index[:1], base)
-            score = float(defenses.detection_score(base, found["mi_pl"].log()))
-        yhat = int(guess)
+        study, y = self.study, int(self.study.points(image + 1).y[image])
+        clean, x, partners, found, score = self.mixed(
+            image, model, ratio, draws, epsilon, steps, target
+        )
+        yhat = int(found["none"].argmax())
         rows = [torch.cat([clean, x, 0.5 + (x - clean) / (2 * epsilon or 1)])]
-        for others in partner.values():
-            rows += [others[:TILES], ratio * x + (1 - ratio) * others[:TILES]]
+        for others in partners.values():
+            rows += [others, ratio * x + (1 - ratio) * others]
         self.images.set_data(_montage(rows))
         aim = target if target == UNTARGETED else f"towards {self.names[int(target)]}"
         attack = f"PGD-{steps}, epsilon {of_pixels(epsilon)}, {aim}"

@@ -310,8 +310,13 @@ def _classes(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def _best(frame: pd.DataFrame, values: np.ndarray) -> list[bool]:
-    """Which values no other row of the same model exceeds; none where a model has one row."""
+    """Which values no other row of the same model exceeds; none where a model has one row.
+
+    Rows that differ by their attack do not compete.
+    """
     levels = frame.index.names
+    if "attack" in levels:
+        return [False] * len(frame)
     if "model" in levels:
         models = list(frame.index.get_level_values("model"))
     elif "row" in levels:

@@ -1,5 +1,6 @@
 """Parameter files and overrides: what is accepted; what is not ends in one line of what to do."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from traitlets.config import Config
 
 from milib import training
 from milib.errors import UserError
-from milib.study import params, paths
+from milib.study import params, paths, rows
 
 FOLDER = paths.project_root() / "params"
 FILES = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FOLDER.glob("*.yaml")}
@@ -270,3 +271,11 @@ def test_a_home_folder_is_expanded(monkeypatch):
 def test_no_notebook_takes_more_points_than_04():
     loaded = params.load(FOLDER / "digits.yaml", {"n_test": 40})
     assert (loaded.n_theory, loaded.n_adaptive) == (40, 40)
+
+
+def test_c10_quick_has_the_parameters_that_c10_compact_chose():
+    path = paths.reference_root() / "c10_compact" / "tables" / "parameters.csv"
+    with open(path, newline="", encoding="utf-8") as file:
+        chosen = {line["row"]: line["parameters"] for line in csv.DictReader(file)}
+    found = params.load(FOLDER / "c10_quick.yaml").rows
+    assert {rows.row_name(row): rows.parameters(row) for row in found} == chosen

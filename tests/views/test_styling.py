@@ -119,6 +119,14 @@ def test_one_row_of_a_model_has_no_best_and_shades_follow_the_value():
     assert 'best"' not in html
 
 
+def test_rows_that_differ_by_their_attack_do_not_compete():
+    frame = pd.DataFrame({"model": "a", "c": [40.0, 96.0], "c low": 0.0, "c high": 97.0})
+    several = frame.assign(attack=["weak", "strong"]).set_index(["model", "attack"])
+    assert 'best"' not in styling.styled(several, "t").to_html()
+    several = frame.assign(defense=["none", "MI-OL"]).set_index(["model", "defense"])
+    assert styling.styled(several, "t").to_html().count('best"') == 1
+
+
 def test_the_papers_value_has_a_column_of_its_own_beside_here(table):
     parts = styling.columns(tables.oblivious(RUN, table))
     assert [part.head for part in parts[1::2]] == ["paper"] * 7

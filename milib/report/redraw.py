@@ -1,0 +1,98 @@
+"""Draws the figures of a curated run anew from its records, where their look has changed since.
+
+    python -m milib.report.redraw c10_compact
+
+Today's notebooks run beside copies of the records that pass for today's; only figures are taken
+from them. What no record holds, such as the images of an attack, is computed. Records, tables and
+executed notebooks of the curated run stay as they are.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from milib.errors import UserError
+from milib.files import digest, write_atomic
+from milib.report.curate import shown_as_svg
+from milib.report.run_folder import RunFolder
+from milib.study import paths
+from milib.study.identity import code_digest
+
+HERE = {"device": "cpu", "scored": "fp32"}
+"""The parts of an identity that tell where a record was made, as they are on a CPU."""
+
+
+def lend(run: RunFolder, folder: Path) -> None:
+    """Writes copies of a run's records where today's code looks for its own, on a CPU.
+
+    - run: the curated run.
+    - folder: of the run that gets them; they are evidence of nothing, so it must not be kept.
+    """
+    for record in run.records().values():
+        where = HERE if "device" in record["identity"] else {}
+        passed = record["identity"] | where | {"source": code_digest()}
+        name = f"{record['name']}-{digest(passed)}.json"
+        content = record | {"identity": passed, "fingerprint": digest(passed)}
+        write_atomic(folder / "records" / name, json.dumps(content).encode())
+
+
+def redraw(run: RunFolder) -> list[str]:
+    """Replaces the figures of a curated run, and returns their names.
+
+    - run: the curated run.
+
+    Raises UserError where there is none, and where a notebook fails.
+    """
+    if not run.curated:
+        raise UserError(f"{run.path} is no curated run")
+    as_svg, drawn = shown_as_svg(run.name), []
+    with tempfile.TemporaryDirectory() as outputs:
+        folder = Path(outputs) / run.name
+        lend(run, folder)
+        for notebook in run.notes()["parameters"]:
+            _execute(notebook, run.name, outputs)
+        for name in run.figures():
+            for ending in ("png", "svg") if name in as_svg else ("png",):
+                content = (folder / "figures" / f"{name}.{ending}").read_bytes()
+                write_atomic(run.path / "figures" / f"{name}.{ending}", content)
+            drawn.append(name)
+    return drawn
+
+
+def _execute(notebook: str, run: str, outputs: str) -> None:
+    """Execute a notebook with a run's parameter file; what it leaves lies under `outputs`."""
+    root = paths.project_root()
+    words = [sys.executable, "-m", "papermill", f"{root}/notebooks/{notebook}.ipynb"]
+    words += [f"{outputs}/{notebook}.ipynb", "-f", f"{root}/params/{run}.yaml"]
+    words += ["--no-progress-bar", "--log-level", "ERROR"]
+    environment = os.environ | {"MILIB_OUTPUTS": outputs, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{notebook} of {run} failed: {done.stderr.strip().splitlines()[-1]}")
+
+
+def main(runs: list[str]) -> None:
+    """The command line.
+
+    - runs: names of curated runs.
+
+    Raises UserError.
+    """
+    for run in runs:
+        drawn = redraw(RunFolder(paths.reference_root() / run))
+        print(json.dumps({"redrawn": run, "figures": drawn}), flush=True)
+
+
+if __name__ == "__main__":
+    raw = argparse.RawDescriptionHelpFormatter
+    command = "python -m milib.report.redraw"
+    parser = argparse.ArgumentParser(prog=command, description=__doc__, formatter_class=raw)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run in outputs/reference/")
+    try:
+        main(parser.parse_args().runs)
+    except UserError as error:
+        sys.exit(f"UserError: {error}")
