@@ -15,16 +15,19 @@ LIMIT = 300
 """Seconds that a browser may take."""
 LINK = re.compile(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', re.S)
 FOLDED = re.compile(r"<details(?: class=\"made\")?>")
+IMAGE = re.compile(r'(<img [^>]*?src=")(?!data:)')
 
 
 def printable(page: str) -> str:
-    """A page as it is printed: what is folded away is open, and links to files are plain text.
+    """A page as it is printed, from a folder beside its files.
 
-    - page: its HTML. What is to be copied stays folded away.
+    - page: its HTML.
+
+    What is folded away is open, but for what is to be copied, and links to files are plain text.
     """
     body, records, rest = page.partition('<section id="records">')
     opened = FOLDED.sub(lambda found: found[0].replace(">", " open>"), body)
-    return LINK.sub(r"\1", opened + records + rest)
+    return IMAGE.sub(r"\1../", LINK.sub(r"\1", opened + records + rest))
 
 
 def write(index: Path) -> Path:

@@ -147,12 +147,13 @@ def test_pages_of_notebooks_lead_to_the_ones_before_and_after(tmp_path):
 def test_what_is_printed_is_open_and_leads_to_no_file():
     page = (
         '<details><summary>others</summary></details><details class="copy"></details>'
-        '<a href="notebooks/a.html">a</a><a href="#fig2">b</a>'
+        '<a href="notebooks/a.html">a</a><a href="#fig2">b</a><img alt="c" src="figures/c.png">'
         '<section id="records"><details></details></section>'
     )
     assert pdf.printable(page) == (
         '<details open><summary>others</summary></details><details class="copy"></details>'
-        'a<a href="#fig2">b</a><section id="records"><details></details></section>'
+        'a<a href="#fig2">b</a><img alt="c" src="../figures/c.png">'
+        '<section id="records"><details></details></section>'
     )
 
 

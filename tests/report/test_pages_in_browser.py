@@ -118,10 +118,12 @@ def test_on_paper_no_table_is_cut(opened):
     assert page.evaluate(CUT, PAPER) == []
 
 
-def test_the_pdf_names_no_file_of_this_machine(tmp_path):
+def test_the_pdf_holds_all_figures_and_names_no_file_of_this_machine(tmp_path):
     index = tmp_path / "index.html"
     index.write_text(INDEX.read_text("utf-8"), encoding="utf-8")
+    shutil.copytree(INDEX.parent / "figures", tmp_path / "figures")
     printed = pdf.write(index).read_bytes()
-    assert printed.startswith(b"%PDF") and len(printed) > 100_000
+    figures = len(list(tmp_path.glob("figures/*.png")))
+    assert printed.startswith(b"%PDF") and printed.count(b"/Subtype /Image") >= figures > 10
     assert b"file:" not in printed and str(tmp_path).encode() not in printed
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "report.pdf"}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "report.pdf", "figures"}
