@@ -18,7 +18,7 @@ from typing import IO
 
 from milib.errors import UserError
 from milib.files import remove_leftovers
-from milib.study import arguments, job, paths, progress, times
+from milib.study import arguments, job, jobs, paths, progress, times
 from milib.study.arguments import Asked
 from milib.study.locks import lock, sign
 from milib.study.plan import Plan, asked_for, counted
@@ -75,7 +75,9 @@ def command(folders: list[Path]) -> list[str]:
     words += ["--directory", str(paths.outputs_root().resolve()), *profile(), "--keep-going"]
     # `lock` is taken back from whoever is killed; snakemake's own lock is not
     words += ["--nolock", "--rerun-triggers", "params", "--rerun-incomplete"]
-    return [*words, "--prioritize", *(f"{each.name}/notebooks/{FIRST}.ipynb" for each in folders)]
+    if FIRST in jobs.notebooks():
+        words += ["--prioritize", *(f"{each.name}/notebooks/{FIRST}.ipynb" for each in folders)]
+    return words
 
 
 def said(log: Path) -> str:

@@ -533,3 +533,13 @@ def test_a_notebook_whose_record_is_gone_is_forgotten(outputs, monkeypatch):
     with_snakemake(monkeypatch, "done in 4 s", "0")
     assert launch.main() == 0
     assert [path.stem for path in (folder / "notebooks").iterdir()] == ["04_oblivious"]
+
+
+def test_the_notebook_that_takes_longest_comes_first_where_a_project_has_it(monkeypatch):
+    folder = Path("digits")
+    assert launch.command([folder])[-2:] == [
+        "--prioritize",
+        f"digits/notebooks/{launch.FIRST}.ipynb",
+    ]
+    monkeypatch.setattr(jobs, "notebooks", lambda: ["01_train_mixup"])
+    assert "--prioritize" not in launch.command([folder])
