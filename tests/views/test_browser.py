@@ -420,7 +420,13 @@ def app(tmp_path):
     with open(log, "w") as file:
         command = [sys.executable, "-m", "milib.views.app"]
         process = subprocess.Popen(
-            command, env=environment, stdout=file, stderr=file, start_new_session=True
+            command,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            # What a shell starts with `&` ignores SIGINT, and so would all that it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     while not (found := re.search(r"http://\S+[?]token=\w+", log.read_text())):
         assert process.poll() is None, log.read_text()
