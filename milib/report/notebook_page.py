@@ -60,7 +60,7 @@ def notebook_html(notebook: Path, page: Path, home: str = "", linked: bool = Fal
         return False
     with warnings.catch_warnings():  # theirs, about old notebook formats and their own dependencies
         warnings.simplefilter("ignore")
-        body, css = _rendered(notebook, linked)
+        body, css = _rendered(notebook, home, linked)
     # A wide table scrolls in its own box, which a keyboard must reach.
     body = TABLE.sub(r'<div class="\1" tabindex="0" role="group" aria-label="table"', body)
     found = [Entry(name, Markup(text)) for name, text in HEADING.findall(body)]
@@ -96,7 +96,7 @@ def _fingerprint(notebook: Path, home: str, linked: bool) -> str:
     return digest([*texts, home, linked, titles])
 
 
-def _rendered(notebook: Path, linked: bool) -> tuple[str, str]:
+def _rendered(notebook: Path, home: str, linked: bool) -> tuple[str, str]:
     """The cells as HTML, and the colours of their code, in light and dark."""
     import nbformat
     from pygments.formatters import HtmlFormatter
@@ -106,7 +106,7 @@ def _rendered(notebook: Path, linked: bool) -> tuple[str, str]:
     content = nbformat.reads(notebook.read_text("utf-8"), as_version=4)
     content.metadata.pop("widgets", None)  # without their state nbconvert shows widgets' text
     for cell in content.cells:
-        _named(cell)
+        _named(cell, home)
         if linked:
             _link_figure(cell, notebook.parent.parent / "figures")
         for output in cell.get("outputs", []):
@@ -119,14 +119,19 @@ def _rendered(notebook: Path, linked: bool) -> tuple[str, str]:
     return body, f"{css}\n.highlight {{ background: none !important }}"
 
 
-def _named(cell) -> None:
-    """Notes at a cell which figure or table it shows, and at a figure what is seen in it."""
+def _named(cell, home: str) -> None:
+    """Notes at a cell which figure or table it shows, and where a table's LaTeX lies.
+
+    At a figure it notes what is seen in it.
+    """
     if cell.cell_type != "code":
         return
     cell.metadata["alt"] = "picture that the code above it draws"
     if found := SHOWN.search(cell.source):
         what, name = found.groups()
         cell.metadata["exhibit"] = name if what == "figures.show" else f"table_{name}"
+        if home and what == "tables.save":
+            cell.metadata["copies"] = f"{home}#table_{name}"
         caption = CAPTION.search(cell.source)
         cell.metadata["alt"] = alt_text(name, caption[1] if caption else name)
 

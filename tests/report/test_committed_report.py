@@ -1,6 +1,7 @@
 """The committed pages of the curated runs: what the code makes, small, and complete."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -43,3 +44,12 @@ def test_the_committed_pages_are_small_and_show_the_committed_figures():
     assert 'src="figures/fig2.png"' in first and "base64," not in first
     page = (REFERENCE / "c10_compact" / "notebooks" / "03_theory.html").read_text("utf-8")
     assert 'src="../figures/fig2.png"' in page and '<a id="fig2"></a>' in page
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_table_of_a_notebook_leads_to_where_it_can_be_copied(name):
+    first = (REFERENCE / name / "index.html").read_text("utf-8")
+    there = set(re.findall(r'<figure id="(table_\w+)">', first))
+    text = "".join(page.read_text("utf-8") for page in REFERENCE.glob(f"{name}/notebooks/*.html"))
+    found = set(re.findall(r'<a href="../index.html#(table_\w+)">as LaTeX', text))
+    assert found and found <= there
