@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+import project_copy
 
 from milib import files
 from milib.errors import UserError
@@ -98,18 +98,11 @@ class Case:
 
 
 def project(folder: Path) -> None:
-    """A copy of the project with one notebook: a run of it is short, and nobody edits it meanwhile.
+    """A copy of the project with one notebook.
 
     - folder: where it goes.
     """
-    for name in ("milib", "params", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", folder / "notebooks")
-    path = folder / "params" / "claims.yaml"
-    claims = [claim for claim in yaml.safe_load(path.read_text()) if claim["notebook"] == NOTEBOOK]
-    path.write_text(yaml.safe_dump(claims))
+    project_copy.make(folder, (NOTEBOOK,))
 
 
 def environment(project: Path, trial: Path) -> dict[str, str]:

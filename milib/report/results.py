@@ -157,7 +157,7 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
         last, bare = table[-1], measured(table[0], f"{model}, none")
         for variant in ADAPTIVE:
             if left := measured(last, f"{model}, {variant}"):
-                name = f"{WORDS[variant]}, {last['adaptive samples']} samples"
+                name = f"{WORDS.get(variant, variant)}, {last['adaptive samples']} samples"
                 found.append(Attack(name, left, bare))
     return found
 

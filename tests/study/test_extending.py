@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import project_copy
 import pytest
 import test_runs
 import yaml
@@ -152,27 +154,31 @@ def test_claims_about_the_paper_are_not_measured_on_other_data(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_with_all_of_them(tmp_path):
-    """In kernels of papermill; nothing of the paper stands beside it."""
+    """By `make study`, with its report; nothing of the paper stands beside it."""
     run = yaml.safe_load((ROOT / "params" / "digits.yaml").read_text())
     for key, value in test_runs.TINY.items():
         run[key] = yaml.safe_load(value) if isinstance(value, str) else value
-    run |= OWN
+    run |= OWN | {"extension": "own/extension.py"}
     run["rows"].append({"model": "mixup", "defense": "quantised", "levels": 8})
     run["grids"]["quantised"] = [4, 16]
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(run))
-    environment = os.environ | {"MILIB_OUTPUTS": str(tmp_path)}
-    for notebook in ("01_train_mixup", "04_oblivious", "06_tradeoff", "07_adaptive_attacks"):
-        command = [sys.executable, "-m", "papermill", f"notebooks/{notebook}.ipynb"]
-        command += [str(tmp_path / "out.ipynb"), "-f", str(tmp_path / "mine.yaml")]
-        done = subprocess.run(
-            [*command, "--no-progress-bar"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    project = tmp_path / "project"
+    project_copy.make(
+        project, ("01_train_mixup", "04_oblivious", "06_tradeoff", "07_adaptive_attacks")
+    )
+    (project / "own").mkdir()
+    shutil.copy(FILE, project / "own")
+    (project / "params" / "mine.yaml").write_text(yaml.safe_dump(run))
+    given = {"MILIB_OUTPUTS": str(tmp_path), "MILIB_RUN": "mine", "PYTHONPATH": str(project)}
+    given |= {"MILIB_ARGS": "", "MILIB_PROFILE": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "milib.study.launch"],
+        cwd=project,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     folder, records = tmp_path / "mine", {}
     for path in folder.glob("records/*.json"):
         records[path.name.rsplit("-", 1)[0]] = read_record(path)
@@ -190,3 +196,5 @@ def test_a_run_with_all_of_them(tmp_path):
     assert "Quantised" in tables["oblivious"]
     heads = "".join(text.splitlines()[0] for text in tables.values())
     assert "paper" not in heads + caption
+    page = (folder / "index.html").read_text("utf-8")
+    assert "Quantised" in page and "squared" in page

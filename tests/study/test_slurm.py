@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import project_copy
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT.parent / "shared" / "tools" / "slurm_local.sh"
@@ -43,15 +43,7 @@ def slurm(tmp_path_factory):
 def project(tmp_path_factory) -> Path:
     """A copy with two notebooks and two small runs, in a folder whose name has a space."""
     copy = tmp_path_factory.mktemp("a folder") / "my clone"
-    for name in ("milib", "params", "profiles"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "notebooks").mkdir()
-    for name in NOTEBOOKS:
-        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", copy / "notebooks")
-    claims = yaml.safe_load((ROOT / "params" / "claims.yaml").read_text("utf-8"))
-    kept = [claim for claim in claims if claim["notebook"] in NOTEBOOKS]
-    (copy / "params" / "claims.yaml").write_text(yaml.safe_dump(kept))
-    shutil.copy(ROOT / "Snakefile", copy)
+    project_copy.make(copy, NOTEBOOKS)
     text = (copy / "params" / "digits.yaml").read_text()
     for number in (1, 2):
         own = text.replace("run: digits", f"run: seed{number}").replace(
