@@ -15,11 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from milib.errors import UserError
 from milib.files import digest, write_atomic
 from milib.report.curate import shown_as_svg
 from milib.report.run_folder import RunFolder
-from milib.study import paths
+from milib.study import params, paths
 from milib.study.identity import code_digest
 
 HERE = {"device": "cpu", "scored": "fp32"}
@@ -54,7 +56,9 @@ def redraw(run: RunFolder) -> list[str]:
         folder = Path(outputs) / run.name
         lend(run, folder)
         for notebook in run.notes()["parameters"]:
-            _execute(notebook, run.name, outputs)
+            path = Path(outputs) / f"{notebook}.yaml"
+            path.write_text(yaml.safe_dump(parameters(run, notebook)), encoding="utf-8")
+            _execute(notebook, path)
         for name in run.figures():
             for ending in ("png", "svg") if name in as_svg else ("png",):
                 content = (folder / "figures" / f"{name}.{ending}").read_bytes()
@@ -63,16 +67,36 @@ def redraw(run: RunFolder) -> list[str]:
     return drawn
 
 
-def _execute(notebook: str, run: str, outputs: str) -> None:
-    """Execute a notebook with a run's parameter file; what it leaves lies under `outputs`."""
-    root = paths.project_root()
-    words = [sys.executable, "-m", "papermill", f"{root}/notebooks/{notebook}.ipynb"]
-    words += [f"{outputs}/{notebook}.ipynb", "-f", f"{root}/params/{run}.yaml"]
+def parameters(run: RunFolder, notebook: str) -> dict:
+    """A curated run's own parameters, in the precision of its attacks; today's of what is new.
+
+    - run: the curated run.
+    - notebook: that ran with them.
+
+    Raises UserError where params/ has no file of the run.
+    """
+    today = params.read_yaml(paths.project_root() / "params" / f"{run.name}.yaml")
+    own = run.parameters(notebook) or {}
+    identities = (record["identity"] for record in run.records().values())
+    precision = {each["precision"] for each in identities if "precision" in each}
+    found = today | {key: value for key, value in own.items() if key in today}
+    return found | ({"precision": precision.pop()} if precision else {})
+
+
+def _execute(notebook: str, path: Path) -> None:
+    """Execute a notebook with a file of parameters; what it leaves lies beside the file."""
+    words = [
+        sys.executable,
+        "-m",
+        "papermill",
+        f"{paths.project_root()}/notebooks/{notebook}.ipynb",
+    ]
+    words += [str(path.with_suffix(".ipynb")), "-f", str(path)]
     words += ["--no-progress-bar", "--log-level", "ERROR"]
-    environment = os.environ | {"MILIB_OUTPUTS": outputs, "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"MILIB_OUTPUTS": str(path.parent), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{notebook} of {run} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"{notebook} failed: {done.stderr.strip().splitlines()[-1]}")
 
 
 def main(runs: list[str]) -> None:

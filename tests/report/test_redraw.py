@@ -7,8 +7,11 @@ import pytest
 from milib.errors import UserError
 from milib.report import redraw
 from milib.report.run_folder import RunFolder, pack
+from milib.study import params, paths
 from milib.study import store as stores
 from milib.study.store import Store
+
+ROOT = paths.project_root() / "params"
 
 
 def test_todays_code_finds_what_older_code_made_elsewhere(tmp_path, monkeypatch):
@@ -39,13 +42,14 @@ def curated(tmp_path, monkeypatch) -> Path:
     )
     (folder / "records.jsonl.xz").write_bytes(pack({}))
     monkeypatch.setattr(redraw, "shown_as_svg", lambda _: {"roc"})
+    monkeypatch.setattr(redraw, "parameters", lambda *_: {"n_test": 3})
     monkeypatch.setattr(redraw, "_execute", leave_figures)
     return folder
 
 
-def leave_figures(notebook: str, run: str, outputs: str) -> None:
-    assert notebook == "05_detection"
-    made = Path(outputs) / run / "figures"
+def leave_figures(notebook: str, path: Path) -> None:
+    assert notebook == "05_detection" and path.read_text() == "n_test: 3\n"
+    made = path.parent / "mine" / "figures"
     made.mkdir(parents=True, exist_ok=True)
     for name in ("roc.png", "roc.svg", "curve.png", "curve.svg", "another.png"):
         (made / name).write_text("new")
@@ -60,3 +64,14 @@ def test_the_figures_that_the_run_shows_are_replaced_and_no_others(curated):
 def test_a_run_that_is_not_curated_is_refused(tmp_path):
     with pytest.raises(UserError, match="no curated run"):
         redraw.redraw(RunFolder(tmp_path))
+
+
+def test_a_run_is_drawn_with_its_own_parameters():
+    """c10 was curated with fewer draws than c10.yaml asks for, before there was a battery."""
+    run = RunFolder(paths.reference_root() / "c10")
+    found, today = redraw.parameters(run, "04_oblivious"), params.load(ROOT / "c10.yaml")
+    own = run.parameters("04_oblivious")
+    assert found["draw_sets"] == own["draw_sets"] != today.draw_sets
+    assert "battery" not in own and found["battery"] == today.battery
+    assert found["precision"] == "bf16" and own["precision"] == "auto"
+    params.build(found)
