@@ -23,7 +23,7 @@ SEEN = {
     "pgd": f"{PICTURES}: clean images, the same images under PGD-10, and the perturbation.",
     "mixed_inputs": f"{PICTURES}: one adversarial image, and mixtures of it by MI-PL and by MI-OL.",
     "oblivious": "A mark with an interval for each row of the table of notebook 04: its accuracy "
-    "under untargeted PGD-10 in percent; beside it a cross for the paper's value.",
+    "under untargeted PGD-10 in percent; beside it a cross where the paper prints a value.",
     "fig3a": "A panel for each model: ROC curves of MI-PL, MI-OL and plain confidence, each "
     f"{CURVES}; a diagonal marks guessing.",
     "fig3b": "Two panels, mixup and interpolated AT: accuracy under PGD-10 against clean accuracy, "

@@ -100,6 +100,15 @@ def data_sets(run: RunFolder, used: set[str]) -> list[str]:
     return sorted(named & set(SOURCES)) or [run.name]
 
 
+def on_other_data(run: RunFolder) -> bool:
+    """Whether a run is on data of its own: no value of the paper belongs to it.
+
+    - run: the run's folder.
+    """
+    noted = run.notes()["parameters"].values()
+    return bool(noted) and all(each.get("paper_table") == "none" for each in noted)
+
+
 def costs(run: RunFolder, used: set[str], logs: list[dict]) -> list[dict]:
     """The slowest records and trainings: seconds, file, and where they were made.
 
@@ -175,7 +184,7 @@ def build(folder: Path) -> Path:
     groups = claim_groups(run.records(), used)
     main = main_table(run)
     figures = [exhibit(run, "figures", name) for name in run.figures()]
-    tables = [exhibit(run, "tables", name) for name in run.tables()]
+    tables = [exhibit(run, "tables", name) for name in run.tables() if run.table(name)]
     body = TEMPLATES.get_template("index.html.j2").render(
         run=run,
         link=partial(link, run.path),
@@ -188,6 +197,7 @@ def build(folder: Path) -> Path:
         data=data_sets(run, used),
         facts=facts(run, used),
         groups=groups,
+        other_data=on_other_data(run),
         axis=axis(groups),
         tally=tally(groups),
         many=claims.MANY,

@@ -143,7 +143,7 @@ def signed(row: dict[str, str], column: str, turned: bool = False) -> str:
     mean, low, high = (number(row, end) for end in ends)
     if turned:
         mean, low, high = -mean, -high, -low
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
 
 
 def adaptive(run: RunFolder, model: str) -> list[Attack]:
@@ -263,7 +263,7 @@ def residuals(run: RunFolder) -> list[str]:
     found = []
     for row in run.table("parameters"):
         if row["residual"] and abs(number(row, "residual")) > 1:
-            found.append(f"{row['row']} {number(row, 'residual'):+.1f}")
+            found.append(f"{row['row']} {number(row, 'residual'):+z.1f}")
     return found
 
 

@@ -50,7 +50,7 @@ def difference(entry: Comparison, in_points: bool = True) -> str:
     """
     scale, digits = (100, 1) if in_points else (1, 3)
     values = (scale * value for value in (entry.mean, entry.low, entry.high))
-    mean, low, high = (f"{value:+.{digits}f}" for value in values)
+    mean, low, high = (f"{value:+z.{digits}f}" for value in values)
     return f"{mean} [{low}, {high}]"
 
 
@@ -66,7 +66,7 @@ def line(entry: Comparison, clean: dict[str, float], in_points: bool = True) -> 
     rows = entry.label.split(" - ")
     defended = any(" + " in row for row in rows)
     if len(rows) == 2 and set(rows) <= set(clean) and defended:
-        text += f"; clean accuracy {clean[rows[0]] - clean[rows[1]]:+.1f} points"
+        text += f"; clean accuracy {clean[rows[0]] - clean[rows[1]]:+z.1f} points"
     return text
 
 

@@ -309,7 +309,7 @@ def answer(audits: dict[str, dict[str, dict]], judged: list[dict]) -> str:
         values = [under(each, "worst case") for each in (alone, defended)]
         gain = statistics.mean_interval(values[1] - values[0])
         bare, kept = (f"{100 * each.mean():.1f} %" for each in values)
-        mean, low, high = (f"{100 * each:+.1f}" for each in gain)
+        mean, low, high = (f"{100 * each:+z.1f}" for each in gain)
         told.append(
             f"On {NAMES[model]}, MI-OL keeps {kept} under the worst case, the bare model {bare}: "
             f"{mean} points [{low}, {high}]."

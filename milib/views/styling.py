@@ -283,7 +283,7 @@ def _numbers(frame: pd.DataFrame, name: str) -> tuple[list[str], list[str]]:
     sign = "+" if _is_difference(name) else ""
     values, intervals = [], []
     for digits, row in zip(_digits(frame, names), frame[names].to_numpy(float), strict=True):
-        texts = ["" if np.isnan(number) else f"{number:{sign}.{digits}f}" for number in row]
+        texts = ["" if np.isnan(number) else f"{number:{sign}z.{digits}f}" for number in row]
         values.append(texts[0])
         ends = texts[1:] if all(texts) else []
         signed = bool(ends) and ends[0][0] in "+-"

@@ -1,5 +1,6 @@
 """A defense, a loss, a data set and a net of one's own: `extension` names their file."""
 
+import html
 import json
 import os
 import shutil
@@ -198,3 +199,5 @@ def test_a_run_with_all_of_them(tmp_path):
     assert "paper" not in heads + caption
     page = (folder / "index.html").read_text("utf-8")
     assert "Quantised" in page and "squared" in page
+    assert "On other data none is judged" in page and "Of the claims" not in page
+    assert "paper's values" not in html.unescape(page) and "table_against_paper" not in page

@@ -140,6 +140,12 @@ def test_the_papers_value_has_a_column_of_its_own_beside_here(table):
     assert here.intervals[place] == f"{values[1]:.1f}–{values[2]:.1f}"
 
 
+def test_what_rounds_to_zero_has_no_minus():
+    frame = pd.DataFrame({"difference": [-0.0], "difference low": [-5.0], "difference high": [0.0]})
+    [part] = styling.columns(frame)
+    assert (part.values, part.intervals) == (["+0.0"], ["-5.0 to +0.0"])
+
+
 def test_groups_stand_side_by_side_and_differences_have_signs():
     cells = {"model": ["m"], "AUC, all": [0.5], "at 5 % FPR, all": [6.0], "AUC, Eq. 2": [0.556]}
     cells |= {"difference": [0.5], "difference low": [-0.5], "difference high": [1.0]}
