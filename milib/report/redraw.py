@@ -2,9 +2,9 @@
 
     python -m milib.report.redraw c10_compact
 
-Today's notebooks run beside copies of the records that pass for today's; only figures are taken
-from them. What no record holds, such as the images of an attack, is computed. Records, tables and
-executed notebooks of the curated run stay as they are.
+Today's notebooks run, each up to its last figure, beside copies of the records that pass for
+today's; only figures are taken from them. What no record holds, such as the images of an attack, is
+computed. Records, tables and executed notebooks of the curated run stay as they are.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from milib.report.curate import shown_as_svg
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
 from milib.study.identity import code_digest
+from milib.study.store import read_json
 
 HERE = {"device": "cpu", "scored": "fp32"}
 """The parts of an identity that tell where a record was made, as they are on a CPU."""
@@ -83,15 +84,23 @@ def parameters(run: RunFolder, notebook: str) -> dict:
     return found | ({"precision": precision.pop()} if precision else {})
 
 
+def up_to_its_last_figure(notebook: str) -> dict:
+    """Today's notebook without the cells after its last figure, which may take hours.
+
+    - notebook: its name.
+    """
+    content = read_json(paths.project_root() / "notebooks" / f"{notebook}.ipynb", {})
+    drawn = ["figures.show(" in "".join(cell["source"]) for cell in content["cells"]]
+    last = max((place for place, draws in enumerate(drawn) if draws), default=-1)
+    return content | {"cells": content["cells"][: last + 1]}
+
+
 def _execute(notebook: str, path: Path) -> None:
     """Execute a notebook with a file of parameters; what it leaves lies beside the file."""
-    words = [
-        sys.executable,
-        "-m",
-        "papermill",
-        f"{paths.project_root()}/notebooks/{notebook}.ipynb",
-    ]
-    words += [str(path.with_suffix(".ipynb")), "-f", str(path)]
+    cut = path.with_suffix(".cut.ipynb")
+    cut.write_text(json.dumps(up_to_its_last_figure(notebook)), encoding="utf-8")
+    words = [sys.executable, "-m", "papermill", str(cut), str(path.with_suffix(".ipynb"))]
+    words += ["-f", str(path)]
     words += ["--no-progress-bar", "--log-level", "ERROR"]
     environment = os.environ | {"MILIB_OUTPUTS": str(path.parent), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)

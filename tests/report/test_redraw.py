@@ -75,3 +75,11 @@ def test_a_run_is_drawn_with_its_own_parameters():
     assert "battery" not in own and found["battery"] == today.battery
     assert found["precision"] == "bf16" and own["precision"] == "auto"
     params.build(found)
+
+
+def test_a_notebook_is_run_up_to_its_last_figure():
+    cells = redraw.up_to_its_last_figure("04_oblivious")["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    assert 'figures.show(study, drawn, "oblivious", caption)' in sources[-1]
+    assert not any("alternatives.choices" in source for source in sources)
+    assert redraw.up_to_its_last_figure("04_oblivious")["metadata"]
