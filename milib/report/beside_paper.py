@@ -2,7 +2,7 @@
 
 from milib import statistics
 from milib.report import verdicts
-from milib.report.results import measured, number, settings_of
+from milib.report.results import images_of, measured, number, settings_of
 from milib.report.run_folder import RunFolder
 from milib.study.comparisons import Comparison
 from milib.study.rows import PRIMARY, paper_table
@@ -24,7 +24,7 @@ def reached(run: RunFolder) -> list[list[str]]:
     settings = settings_of(run)
     if settings.model != "resnet50":
         return []
-    paper, images = paper_table(settings), _images(run)
+    paper, images = paper_table(settings), images_of(run, "score")
     otherwise = {
         row["row"]: number(row, "otherwise")
         for row in run.table("otherwise")
@@ -46,14 +46,9 @@ def reached(run: RunFolder) -> list[list[str]]:
                 difference, holds = _minus(here, printed, images)
             cells += [shown, difference]
             told += [what] * holds
-        found.append([*cells, " and ".join(told) or "neither"])
+        missed = "neither" if row["row"] in otherwise else "not with the label"
+        found.append([*cells, " and ".join(told) or missed])
     return found
-
-
-def _images(run: RunFolder) -> int:
-    """Test images of a run's table."""
-    scores = verdicts.records(run, "score")
-    return max((len(record["result"]["labels"]) for record in scores), default=0)
 
 
 def _minus(here: float, printed: str, images: int) -> tuple[str, bool]:

@@ -356,7 +356,7 @@ def test_the_papers_net_stands_beside_the_paper_with_label_and_prediction_attack
     assert mixup[:3] == ["Mixup", "3.6", "0.2 [0.1, 0.7]"]
     assert mixup[4:] == ["3.6", "+0.0 [-1.7, +1.7]", "prediction"]
     assert ol[1] == "26.1" and ol[3].startswith("-6.1 [-") and ol[-1] == "prediction"
-    assert guo[4:] == ["–", "–", "neither"]
+    assert guo[4:] == ["–", "–", "not with the label"]
     assert beside_paper.reached(compact) == []
 
 
