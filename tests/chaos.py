@@ -21,16 +21,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import project_copy
 from chaos_cases import (
     ALL,
     CASES,
+    NOTEBOOK,
     TRIAL,
     Case,
     contents,
     differences,
     environment,
     nothing,
-    project,
 )
 
 HOOK = '''"""Ends a process inside a save, as $CHAOS_AT asks; $CHAOS_LOG lists the saves."""
@@ -183,8 +184,7 @@ class Lab:
 
     def __init__(self, folder: Path):
         self.folder, self.project = folder, folder / "project"
-        self.project.mkdir()
-        project(self.project)
+        project_copy.make(self.project, (NOTEBOOK,))
         (self.project / "sitecustomize.py").write_text(HOOK)
         self._wholes: dict[tuple, Whole] = {}
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import project_copy
-
 from milib import files
 from milib.errors import UserError
 from milib.report.curate import curate
@@ -95,14 +93,6 @@ class Case:
     exact: bool = False
     orphans: int = 0
     inside: bool = True
-
-
-def project(folder: Path) -> None:
-    """A copy of the project with one notebook.
-
-    - folder: where it goes.
-    """
-    project_copy.make(folder, (NOTEBOOK,))
 
 
 def environment(project: Path, trial: Path) -> dict[str, str]:

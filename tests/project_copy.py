@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def make(folder: Path, notebooks: tuple[str, ...]) -> None:
     """Copies the project.
 
-    - folder: where it goes.
+    - folder: where it goes; it is made.
     - notebooks: the names of those that it has; of the claims it has theirs.
     """
     for name in ("milib", "params", "profiles"):

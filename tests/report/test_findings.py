@@ -485,3 +485,15 @@ def test_a_cell_that_is_no_number_is_named(cell):
     with pytest.raises(UserError, match=f"clean of 'Mixup' is '{cell}', no number"):
         results.measured({"row": "Mixup", "clean": cell}, "clean")
     assert results.measured({"row": "Mixup", "clean": ""}, "clean") == ""
+
+
+def test_the_records_bear_out_what_the_readme_says_in_words():
+    """Which values of the paper are reached, and that any label keeps as much as other labels."""
+    rows = beside_paper.reached(RunFolder(paths.reference_root() / "c10"))
+    with_prediction = {cells[0] for cells in rows if "prediction" in cells[-1]}
+    assert {"Mixup", "Mixup + MI-OL"} <= with_prediction
+    gains = RunFolder(paths.reference_root() / "c10_compact").table("beyond_gains")
+    [any_label] = [row for row in gains if row["comparison"].endswith("minus any label")]
+    for attack in ("standard", "worst case"):
+        assert float(any_label[f"{attack}, points low"]) <= 0
+        assert float(any_label[f"{attack}, points"]) <= 0
