@@ -174,16 +174,17 @@ def tradeoff(records: dict[tuple[str, str], dict]) -> Explorer:
     @cache
     def drawn(model: str) -> tuple[Canvas, list[Line2D]]:
         """The model's curves, and on them the mark of a point: its two intervals and a ring."""
-        canvas = Canvas(5, 4.4, "A", (0.12, 0.28, 0.98, 0.93))
+        canvas = Canvas(5, 4.2, "A", (0.12, 0.25, 0.98, 0.92))
         axis = canvas.axes["A"]
         for (name, kind), points in found.items():
             if name == model:
                 by_clean = points[np.argsort(points[:, 0])]
                 axis.plot(*by_clean.T, label=NAMES[kind], **curve(kind))
         axis.set(title=NAMES[model], xlabel="clean accuracy, %", ylabel="accuracy under PGD-10, %")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3, frameon=False)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.14), "ncols": 3}
+        axis.legend(frameon=False, fontsize=8, columnspacing=1.2, **below)
         mark = [axis.plot([], [], color=BLACK, lw=1)[0] for _ in range(2)]
-        mark += axis.plot([], [], "o", ms=11, mfc="none", mec=BLACK, mew=2)
+        mark += axis.plot([], [], "o", ms=11, mfc="none", mec=BLACK, mew=2, clip_on=False)
         canvas.moves(*mark)
         return canvas, mark
 

@@ -104,7 +104,7 @@ def test_a_mistake_ends_in_one_line(overrides, wanted, tmp_path):
 
 @pytest.mark.slow
 def test_missing_weights_on_a_cpu(tmp_path):
-    long = {"model": "compact", "epochs": 200}  # hours or days on any CPU, however busy
+    long = {"model": "compact", "epochs": 200, "max_hours": 0.01}  # an hour, or days on a busy CPU
     done = papermill("04_oblivious", "c100", tmp_path, data="generated", device="cpu", **long)
     assert done.returncode != 0
     models = "erm, mixup, at, interpolated_at"

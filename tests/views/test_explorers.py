@@ -6,9 +6,11 @@ What a control changes, that the numbers are the library's, and what stands wher
 import base64
 import copy
 import html
+import io
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -287,6 +289,18 @@ def test_its_controls_change_picture_and_numbers(attacked, change):
     before = attacked.pngs, attacked.text
     attacked.set(**change)
     assert attacked.pngs != before[0] and attacked.text != before[1]
+
+
+def test_nothing_is_cut_at_an_edge(inputs, tradeoff, attacked):
+    """The outermost pixels of each picture are bare, also with the most curves."""
+    defenses = ("mi_ol", "mi_pl", "mi_combined", "gaussian_noise", "rotation", "xie", "guo")
+    of_all = explorers.tradeoff({("mixup", defense): tradeoff for defense in defenses})
+    for made in (inputs, of_all, attacked):
+        for png, alt in zip(made.pngs, made.alts, strict=True):
+            pixels = np.asarray(PIL.Image.open(io.BytesIO(png)))
+            ink = pixels.min(-1) < 250
+            edges = {"top": ink[0], "bottom": ink[-1], "left": ink[:, 0], "right": ink[:, -1]}
+            assert not [name for name, edge in edges.items() if edge.any()], alt
 
 
 def test_global_generators_are_left_alone(inputs):
