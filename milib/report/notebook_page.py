@@ -130,7 +130,8 @@ def _named(cell, home: str) -> None:
     if found := SHOWN.search(cell.source):
         what, name = found.groups()
         cell.metadata["exhibit"] = name if what == "figures.show" else f"table_{name}"
-        if home and what == "tables.save":
+        shown = "".join(output.get("data", {}).get("text/html", "") for output in cell.outputs)
+        if home and what == "tables.save" and "<table" in shown:  # one without rows has none
             cell.metadata["copies"] = f"{home}#table_{name}"
         caption = CAPTION.search(cell.source)
         cell.metadata["alt"] = alt_text(name, caption[1] if caption else name)

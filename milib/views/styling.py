@@ -196,6 +196,8 @@ class Shown:
     - frame: as this module's head describes it.
     - name: see `styled`.
     - caption: stands above the table; empty: none.
+
+    Of a table without rows only the caption is shown, and that it has none.
     """
 
     frame: pd.DataFrame
@@ -203,12 +205,16 @@ class Shown:
     caption: str = ""
 
     def _repr_html_(self) -> str:
+        if self.frame.empty:
+            return f"<p>{html.escape(self.caption or 'this table')}: no rows</p>"
         style = styled(self.frame, self.name)
         if self.caption:
             style.set_caption(html.escape(self.caption))
         return style.to_html()
 
     def __repr__(self) -> str:
+        if self.frame.empty:
+            return "no rows"
         parts = columns(self.frame)
         heads, lines = [], []
         for part in parts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import pandas as pd
 import pytest
 
 from milib import files
@@ -16,6 +17,7 @@ from milib.report import index, notebook_page, profile
 from milib.report.__main__ import main, place
 from milib.report.html import mathml
 from milib.study import paths, rules
+from milib.views import styling
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -194,6 +196,20 @@ def test_pages_load_nothing_and_lead_somewhere(run):
         "figures/fig2.svg",
         "checkpoints/erm-1.jsonl",
     } <= set(Links(pages[0]).leads)
+
+
+def test_only_a_table_with_rows_leads_to_its_copies(run):
+    filled, cells = pd.DataFrame({"clean": [81.0]}, pd.Index(["Mixup"], name="row")), []
+    for name, frame in (("table2", filled), ("paired", filled.iloc[:0])):
+        data = {"text/html": styling.Shown(frame, name, "Accuracy")._repr_html_()}
+        output = nbformat.v4.new_output("display_data", data)
+        source = f'tables.save(study, {name}, "{name}", caption)'
+        cells.append(nbformat.v4.new_code_cell(source, outputs=[output], execution_count=1))
+    write_notebook(run / "notebooks" / "01_a.ipynb", *cells)
+    index.build(run)
+    page = (run / "notebooks" / "01_a.html").read_text()
+    leads = re.findall(r'<p class="copies"><a href="([^"]+)"', page)
+    assert leads == ["../index.html#table_table2"]
 
 
 def test_equations_are_mathml(run):

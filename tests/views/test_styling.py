@@ -196,10 +196,11 @@ def test_html_is_the_same_twice_and_holds_no_script_and_no_markup_of_a_cell(foun
     assert "<script" not in html and "<b>" not in html
 
 
-def test_an_empty_table_is_shown(table):
+def test_an_empty_table_says_so(table):
     empty = tables.paired([row for row in table if row.defense == "none"])
-    assert empty.empty and "<table" in styling.show(empty)._repr_html_()
-    assert repr(styling.show(empty))
+    assert empty.empty
+    assert styling.show(empty, "a < b")._repr_html_() == "<p>a &lt; b: no rows</p>"
+    assert repr(styling.show(empty)) == "no rows"
 
 
 def test_as_text_a_table_is_its_cells_and_no_address(table):
