@@ -61,7 +61,8 @@ def _told(run: params.Params, notebooks: list[str]) -> str:
     images = f"{run.n_test:,} test images" + (f" ({others})" if others else "")
     steps = of_pixels(run.step_size)
     attack = f"PGD within {of_pixels(run.epsilon)}, in steps of {steps}"
-    draws = f"N = {run.draws}, {run.draw_sets} sets of draws; seed {run.seed}"
+    sets = "1 set" if run.draw_sets == 1 else f"{run.draw_sets} sets"
+    draws = f"N = {run.draws}, {sets} of draws; seed {run.seed}"
     return f"{run.model} net; {images}; {attack}, on pixels in [0, 1]; {draws}"
 
 

@@ -266,7 +266,7 @@ def test_notebook_is_rendered_again_only_when_it_changed(run, tmp_path):
 def test_claims_of_the_newest_record(run):
     text = index.build(run).read_text()
     assert "0 hold, 0 fail, 1 undecided" in text and 'class="claim undecided"' in text
-    assert "MI-OL &lt;helps&gt; at" in text and "<strong>+25.0</strong> [+12.5, +50.0]" in text
+    assert "MI-OL &lt;helps&gt; at" in text and "<strong>+25.0</strong> [+12.5,&nbsp;+50.0]" in text
     assert "T2-a; Table 2; margin 5 ± 1<" in text
 
 
