@@ -1,8 +1,8 @@
 """A defense of one's own around a net of one's own, audited: python examples/own_defense.py
 
 The defense is JPEG compression (Guo et al., ICLR 2018), the net a small one for scikit-learn's 8x8
-digits. The audit attacks the net alone, then the defense by attacks that know it. It takes one to
-two minutes on two cores and needs `pip install '.[audit]'`.
+digits. The audit attacks the defense by attacks that know it, and the net alone. It takes one to
+two minutes on a CPU and needs `pip install '.[audit]'` in the clone.
 """
 
 import io
