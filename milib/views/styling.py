@@ -197,7 +197,7 @@ class Shown:
     - name: see `styled`.
     - caption: stands above the table; empty: none.
 
-    Of a table without rows only the caption is shown, and that it has none.
+    Of an empty table only the caption is shown, and that there are no rows.
     """
 
     frame: pd.DataFrame
