@@ -26,6 +26,8 @@ SCALES = {
     "c100_compact": "CIFAR-100, compact net",
 }
 """The runs that say something about the paper, in the order of FINDINGS.md."""
+PAPERS_NET = ("c10", "c10_500")
+"""The runs on CIFAR-10 with the paper's net, that of more images first."""
 
 
 def runs(reference: Path) -> list[RunFolder]:
@@ -37,13 +39,17 @@ def runs(reference: Path) -> list[RunFolder]:
     return [run for run in folders if verdicts.judged(run)]
 
 
-def tested(run: RunFolder) -> tuple[int, str]:
-    """How many claims a run could test, and "1 holds, 2 fail".
+def tested(*folders: RunFolder) -> tuple[int, str]:
+    """How many claims runs could test, and "1 holds, 2 fail".
 
-    - run: the run's folder.
+    - folders: the runs; of a claim that several tested, the first one's verdict counts.
     """
-    found = [claim for claim in verdicts.judged(run).values() if claim["comparisons"]]
-    counts = Counter(claim["verdict"] for claim in found)
+    found: dict[str, str] = {}
+    for run in folders:
+        for name, claim in verdicts.judged(run).items():
+            if claim["comparisons"]:
+                found.setdefault(name, claim["verdict"])
+    counts = Counter(found.values())
     told = []
     for verdict, plural in claims.VERDICTS.items():
         if number := counts[verdict]:
@@ -126,9 +132,12 @@ def answer(folders: list[RunFolder]) -> dict:
     named = {run.name: run for run in folders}
     if not {"c10", "c10_compact"} <= set(named):
         return {}
-    nets, guo, prediction = [], [], []
+    nets, measured, guo, prediction = set(), [], [], []
     for run in folders:
-        nets += results.defended(run)
+        trained_by = results.settings_of(run).weights_of or run.name
+        for net in results.defended(run):
+            nets.add((trained_by, net.model))
+            measured.append(net)
         cells = dict(results.against_baselines(run))["Mixup + MI-OL"]
         guo.append(-first(cells[BASELINES.index("guo")]))
         for row in results.choices(run):
@@ -140,8 +149,8 @@ def answer(folders: list[RunFolder]) -> dict:
     worst = all(net.worst is not None for net in of_compact)
     return {
         "nets": len(nets),
-        "gains": span([first(net.gain) for net in nets]),
-        "costs": span([first(net.clean) - first(net.mi_clean) for net in nets]),
+        "gains": span([first(net.gain) for net in measured]),
+        "costs": span([first(net.clean) - first(net.mi_clean) for net in measured]),
         "guo": span(guo),
         "prediction": span(prediction),
         "mixup": strongest["Mixup"],
@@ -150,7 +159,7 @@ def answer(folders: list[RunFolder]) -> dict:
         "worst": worst,
         "images": results.images_of(compact, "beyond" if worst else "adaptive"),
         "compact": tested(compact),
-        "paper_net": tested(named["c10"]),
+        "paper_net": tested(*(named[name] for name in PAPERS_NET if name in named)),
     }
 
 

@@ -199,6 +199,20 @@ def test_the_readme_has_the_worst_case_where_there_is_one(with_08):
     assert ends == ["15.0 (2.0) |", "2.0 (0.6) |"]
 
 
+def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
+    for name in ("c10", "c10_compact"):
+        shutil.copytree(REFERENCE / name, tmp_path / name)
+    alone = findings.answer(findings.runs(tmp_path))
+    shutil.copytree(REFERENCE / "c10_compact", tmp_path / "c10_500")
+    folders = findings.runs(tmp_path)
+    found, (more_images, fewer) = findings.answer(folders), folders[:2]
+    assert (more_images.name, fewer.name) == ("c10", "c10_500")
+    assert found["nets"] == alone["nets"] + 1, "mixup is c10's net: only interpolated AT is new"
+    assert found["paper_net"][0] == findings.tested(fewer)[0]
+    assert findings.tested(fewer, more_images) == findings.tested(fewer)
+    assert found["paper_net"] != findings.tested(fewer), "c10's verdicts come first"
+
+
 def test_the_answer_has_the_worst_case_where_the_compact_run_has_08(tmp_path):
     for name in ("c10", "c10_compact"):
         shutil.copytree(REFERENCE / name, tmp_path / name)
