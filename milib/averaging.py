@@ -15,8 +15,8 @@ from milib.rng import Draws
 from milib.shapes import EachDraw, Images, Numbers, PairImages, PairNumbers, Predictions
 
 BASE = 8
-"""The bare prediction runs in chunks of a BASEth: for one input, a whole chunk would outweigh the
-passes of its draws."""
+"""The bare prediction runs in chunks of a BASEth. Calls are padded to a whole chunk, which for one
+image would cost more than its draws do."""
 Own = TypeVar("Own", bound="Defense")
 
 

@@ -176,11 +176,11 @@ def attack(
     - index: each image's number for its draws [B]; by default its place in the batch.
     - setting: by default the study's standard.
 
-    Every step draws afresh. Of several restarts and targets an image keeps the one that the
-    classifier finds most wrong for draws of their own, and leaves once it is wrong. Where a defense
-    rounds pixels to 8 bits, the gradient goes through as if it did not (BPDA, Athalye et al.,
-    2018); nearest-neighbour sampling has an exact one. Raises UserError for other input, and where
-    the classifier or its gradient is NaN.
+    Every step draws afresh. Of several restarts and targets an image keeps the example with the
+    largest margin under separate draws; one that is wrong already is not tried again. Where a
+    defense rounds pixels to 8 bits, the gradient goes through as if it did not (BPDA, Athalye et
+    al., 2018); nearest-neighbour sampling has an exact one. Raises UserError for other input, and
+    where the classifier or its gradient is NaN.
     """
     checks.instance("setting", setting, Setting)
     x, label, index = checked(classifier, x, label, index, draws)

@@ -198,15 +198,18 @@ def write_parts(path: Path, content: bytes) -> None:
     - path: their common name.
     - content: the bytes; empty content leaves no part.
 
-    Raises UserError as `write_atomic` does.
+    All are written before the first takes an older one's place. Raises UserError as `write_atomic`
+    does.
     """
-    before = _parts(path)
-    starts = range(0, len(content), PART)
-    for number, start in enumerate(starts):
-        part = path.with_name(f"{path.name}.{number}")
-        write_atomic(part, content[start : start + PART])
+    before, written = _parts(path), []
+    for start in range(0, len(content), PART):
+        part = path.with_name(f"{path.name}.{len(written)}")
+        written.append((part.with_name(f"{part.name}.new"), part))
+        write_atomic(written[-1][0], content[start : start + PART])
+    for new, part in written:
+        os.replace(new, part)
     for number, old in before.items():
-        if number >= len(starts):
+        if number >= len(written):
             old.unlink()
 
 

@@ -1,7 +1,7 @@
 """Frozen nets and inference in chunks: the form in which a model is attacked and scored.
 
-Every call has one shape, that of a chunk; a chunk larger than LITTLE shrinks to the work. A row so
-gives the same bits whatever stands beside it, and memory is that of one chunk.
+Every call has as many rows as a chunk, or, where there is less to do, the next multiple of LITTLE.
+A row so gives the same bits whatever stands beside it, and memory is that of one chunk.
 """
 
 import contextlib

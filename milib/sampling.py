@@ -9,7 +9,7 @@ from milib.rng import Draws
 from milib.shapes import EachDraw, Images, Numbers, Predictions
 
 TOGETHER = 100
-"""Images of a step's forward pass at most: with few left to attack, a full chunk is padding."""
+"""Images of a step's forward pass at most: a block is padded, however few images are left."""
 CHUNK = 64
 """Images of a forward pass through a module that is no Defense, which has a `chunk` of its own."""
 

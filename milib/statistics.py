@@ -16,6 +16,8 @@ from milib.shapes import OtherValues, Points, Values
 
 RESAMPLES = 2000
 """Bootstrap resamples behind every interval that is not Wilson's."""
+RARE = 5
+"""Fewer right images than these, or wrong ones, are too few for a bootstrap."""
 
 
 @lru_cache(maxsize=8)
@@ -56,15 +58,20 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
 
 
 def interval(values: Values) -> tuple[float, float, float]:
-    """Mean and 95 % interval: Wilson's where all values are 0 or 1, else a bootstrap over images.
+    """Mean and 95 % interval of an accuracy: Wilson's, or a bootstrap over images.
 
-    - values: one per image [n].
+    - values: one per image [n], in [0, 1]: right or wrong, or a mean over draws.
 
-    Raises UserError where there is none, or one is not finite.
+    Wilson's is for values of 0 and 1. It is wider than means over draws need, and stands for them,
+    rounded to whole images, where fewer than RARE are right, or wrong: a bootstrap is too narrow.
+    Raises UserError where there is none, or one is not finite or outside [0, 1].
     """
     values = _values("values", values)
-    if np.isin(values, (0, 1)).all():
-        return float(values.mean()), *wilson(int(values.sum()), len(values))
+    if values.min() < 0 or values.max() > 1:
+        raise UserError(f"values lie between {values.min():g} and {values.max():g}: within [0, 1]")
+    right, total = values.sum(), len(values)
+    if np.isin(values, (0, 1)).all() or min(right, total - right) < RARE:
+        return float(values.mean()), *wilson(round(right), total)
     return mean_interval(values)
 
 

@@ -134,3 +134,5 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("stopped: with --folder the same command goes on from here")

@@ -22,6 +22,7 @@ from milib.bench.agreement import agreement
 from milib.bench.comparisons import COMPARISONS, groups
 from milib.bench.setting import Sizes
 from milib.bench.turns import interleaved, ratio
+from milib.errors import UserError
 from milib.study.paths import project_root
 from milib.study.store import provenance
 from milib.views import looks
@@ -119,7 +120,11 @@ def main(arguments: list[str]) -> None:
         parser.error(f"-p {' -p '.join(map(' '.join, given.p))}: {known}")
     if not costs.ACCOUNT.exists():
         parser.error(f"memory is read from {costs.ACCOUNT}, which is not here: run it on Linux")
-    result = measure(Sizes(**changes))
+    try:
+        sizes = Sizes(**changes)
+    except UserError as error:
+        parser.error(f"-p: {error}")
+    result = measure(sizes)
     about = result["machine"]
     name = re.sub(r"\W+", "_", f"{about['name']} {about['capability']}")
     files.write_atomic(given.out / f"{name}.json", json.dumps(result, indent=1).encode())

@@ -183,8 +183,8 @@ def combined(s: Setting, share: float) -> Run:
         base = pl.base(s.few)
         scores = defenses.detection_score(base, pl.log_mean(s.few, draws, index, base))
     spared = len(s.few) - round(share * len(s.few))
-    threshold = scores.sort().values[spared - 1].item() if spared else -2.0
-    defense = defenses.MICombined(pl, s.mi(), threshold)
+    threshold = scores.sort().values[spared - 1].item() if spared else -1.0
+    defense = defenses.MICombined(pl, s.mi("ol", pl.classifier), threshold)
     return lambda: defense.probabilities(s.few, draws, index)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
-from milib import attacks, data, defenses, inference, models, rng, training
+from milib import attacks, checks, data, defenses, inference, models, rng, training
+from milib.errors import UserError
 from milib.study import device, weights
 from milib.study.params import load
 from milib.study.paths import project_root
@@ -33,6 +35,9 @@ class Sizes:
     - net: a name of `models.build` for all but training, default "resnet50".
     - threads: of a CPU; 0, the default, takes every core.
     - device: "cuda" where there is one, else "cpu".
+
+    Raises UserError for a size that is not positive, an unknown net or device, and `few` above
+    `points`.
     """
 
     points: int = 20
@@ -47,6 +52,15 @@ class Sizes:
     net: str = "resnet50"
     threads: int = 0
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, int):
+                checks.count(name, value, 0 if name == "threads" else 1)
+        checks.choice("net", self.net, models.ARCHITECTURES)
+        checks.device("device", self.device)
+        if self.few > self.points:
+            raise UserError(f"few is {self.few}: images of the {self.points} points, no more")
 
     @property
     def four_chunks(self) -> int:
@@ -103,12 +117,13 @@ class Setting:
         options = {"epsilon": EPSILON, "step_size": STEP_SIZE, "steps": steps}
         return attacks.pgd(net, self.x, self.y, **options)
 
-    def mi(self, mode: str = "ol") -> defenses.MixupInference:
-        """MI at lambda = 0.5 around the frozen net.
+    def mi(self, mode: str = "ol", frozen: Module | None = None) -> defenses.MixupInference:
+        """MI at lambda = 0.5.
 
         - mode: "ol" (default) or "pl".
+        - frozen: the net that it defends; by default this setting's is frozen for it.
         """
-        net, pool = inference.frozen(self.net), data.SamplePool(self.data)
+        net, pool = frozen or inference.frozen(self.net), data.SamplePool(self.data)
         options = {"draws": self.sizes.draws, "chunk": self.sizes.chunk}
         return defenses.MixupInference(net, pool, mode, 0.5, **options)
 

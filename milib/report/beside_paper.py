@@ -6,9 +6,7 @@ from milib.report.results import images_of, measured, number, settings_of
 from milib.report.run_folder import RunFolder
 from milib.study.comparisons import Comparison
 from milib.study.rows import PRIMARY, paper_table
-
-PAPER_IMAGES = 1000
-"""Test images of the paper's tables."""
+from milib.views.oblivious_tables import PAPER_IMAGES
 
 
 def reached(run: RunFolder) -> list[list[str]]:
@@ -32,7 +30,8 @@ def reached(run: RunFolder) -> list[list[str]]:
     }
     found = []
     for row in run.table("oblivious"):
-        printed = paper.get(row["row"], {}).get(PRIMARY)
+        name, _, _ = row["row"].partition(" (sigma ")  # the paper's row at another reading of sigma
+        printed = paper.get(name, {}).get(PRIMARY)
         if printed is None:
             continue
         told, cells = [], [row["row"], printed]

@@ -46,14 +46,6 @@ def axis(groups: list[dict]) -> Axis:
     return Axis([step * place for place in range(first, max(last, first + 1) + 1)])
 
 
-def has_interval(entry: dict) -> bool:
-    """Whether a comparison has both ends of its interval.
-
-    - entry: of a claims record.
-    """
-    return entry.get("low") is not None and entry.get("high") is not None
-
-
 def claim_groups(records: dict[str, dict], used: set[str]) -> list[dict]:
     """The claims of each notebook, from its newest claims record.
 
@@ -90,19 +82,16 @@ def claim_card(claim: dict, rehearsal: bool) -> dict:
     - rehearsal: whether the run is one; then the claim's room is shown.
     """
     margin = claim["margin"]
-    limit = 100 * margin if isinstance(margin, int | float) else None
     comparisons = []
     for entry in claim["comparisons"]:
-        points = {"mean": 100 * entry["mean"], "margin": limit or 0.0}
-        if has_interval(entry):
-            points |= {"low": 100 * entry["low"], "high": 100 * entry["high"]}
+        points = {end: 100 * entry[end] for end in ("mean", "low", "high")}
+        points["margin"] = 100 * margin
         # comparisons.dominates: no MI setting is as clean
-        missing = claim.get("statistic") == "dominates" and entry["mean"] == -1
+        missing = claim["statistic"] == "dominates" and entry["mean"] == -1
         comparisons.append(entry | {"points": points, "missing": missing})
     comparisons.sort(key=lambda entry: (entry["missing"], entry["low"]))
     room = 100 * claim["room"] if rehearsal and claim.get("room") else None
-    words = margin if limit is None else f"{limit:g}"
-    return claim | {"comparisons": comparisons, "margin": words, "room": room}
+    return claim | {"comparisons": comparisons, "margin": f"{100 * margin:g}", "room": room}
 
 
 def tally(groups: list[dict]) -> str:

@@ -124,6 +124,19 @@ def described(run: RunFolder) -> dict:
     }
 
 
+def nets(folders: list[RunFolder]) -> list[tuple[RunFolder, results.Defended]]:
+    """Every net once, with the first of the runs that measured it.
+
+    - folders: the runs.
+    """
+    found: dict = {}
+    for run in folders:
+        trained_by = results.settings_of(run).weights_of or run.name
+        for net in results.defended(run):
+            found.setdefault((trained_by, net.model), (run, net))
+    return list(found.values())
+
+
 def answer(folders: list[RunFolder]) -> dict:
     """The values of the five sentences; empty where a run that they speak of is missing.
 
@@ -132,12 +145,9 @@ def answer(folders: list[RunFolder]) -> dict:
     named = {run.name: run for run in folders}
     if not {"c10", "c10_compact"} <= set(named):
         return {}
-    nets, measured, guo, prediction = set(), [], [], []
+    measured, guo, prediction = [], [], []
     for run in folders:
-        trained_by = results.settings_of(run).weights_of or run.name
-        for net in results.defended(run):
-            nets.add((trained_by, net.model))
-            measured.append(net)
+        measured += results.defended(run)
         cells = dict(results.against_baselines(run))["Mixup + MI-OL"]
         guo.append(-first(cells[BASELINES.index("guo")]))
         for row in results.choices(run):
@@ -148,7 +158,7 @@ def answer(folders: list[RunFolder]) -> dict:
     strongest = {net.model: net.strongest for net in of_compact}
     worst = all(net.worst is not None for net in of_compact)
     return {
-        "nets": len(nets),
+        "nets": len(nets(folders)),
         "gains": span([first(net.gain) for net in measured]),
         "costs": span([first(net.clean) - first(net.mi_clean) for net in measured]),
         "guo": span(guo),
@@ -197,6 +207,7 @@ def _render(template: str, reference: Path) -> str:
         claim_count=len(claims_table()),
         baselines=[NAMES[name] for name in BASELINES],
         answer=answer(folders),
+        nets=[(SCALES[run.name], net) for run, net in nets(folders)],
     )
 
 

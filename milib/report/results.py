@@ -178,11 +178,16 @@ def worst_case(run: RunFolder, model: str) -> Attack | None:
 def images_of(run: RunFolder, name: str) -> int:
     """On how many test images records are, at most; 0 where the run has none.
 
+    Those on held-out images do not count.
+
     - run: the run's folder.
     - name: how their names begin: "adaptive" in 07, "beyond" in 08.
     """
-    found = verdicts.records(run, name)
-    return max((len(record["result"]["labels"]) for record in found), default=0)
+    sizes = [0]
+    for record in verdicts.records(run, name):
+        if record["identity"].get("split") != "heldout":
+            sizes.append(len(record["result"]["labels"]))
+    return max(sizes)
 
 
 def against_baselines(run: RunFolder) -> list[tuple[str, list[str]]]:

@@ -5,6 +5,7 @@ records in one packed file, and in run.json its parameters, its profile, and the
 and figures.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milib.errors import UserError
-from milib.study import params
+from milib.study import jobs, params
 from milib.study.store import fault, lost_records, profiled, read_json, read_profile, read_record
 
 PACKED = "records.jsonl.xz"
@@ -118,8 +119,12 @@ class RunFolder:
         return notes
 
     def _gathered(self) -> dict[str, dict]:
-        left = listed(self.path, "notebooks/*.ipynb") + listed(self.path, "profile/*.json")
-        names = sorted({path.stem for path in left if not path.stem.endswith(".failed")})
+        executed = [path.stem for path in listed(self.path, "notebooks/*.ipynb")]
+        names = {name for name in executed if not name.endswith(".failed")}
+        for path in listed(self.path, "profile/*.json"):
+            if path.stem in jobs.NOTEBOOKS or path.stem.startswith("train_"):  # not `make app`
+                names.add(path.stem)
+        names = sorted(names)
         parameters = {name: parameters_of(self.path, name) for name in names}
         return {
             "parameters": {name: found for name, found in parameters.items() if found},
@@ -294,14 +299,16 @@ def parameters_of(folder: Path, notebook: str) -> dict | None:
     - folder: of a live run.
     - notebook: its name.
 
-    papermill noted what it injected into the executed notebook. Where it injected nothing, those of
-    the last opening count. Raises UserError where a file is damaged.
+    papermill noted what it injected into the executed notebook. Where it injected nothing, or what
+    this version does not know, those of the last opening count. Raises UserError where a file is
+    damaged.
     """
     content = read_json(folder / "notebooks" / f"{notebook}.ipynb", {})
     metadata = content.get("metadata", {}) if isinstance(content, dict) else {}
     injected = metadata.get("papermill", {}).get("parameters")
     if injected:
-        return json.loads(json.dumps(dataclasses.asdict(params.build(injected))))
+        with contextlib.suppress(UserError):
+            return json.loads(json.dumps(dataclasses.asdict(params.build(injected))))
     return opened_with(folder, notebook)
 
 

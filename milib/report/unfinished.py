@@ -46,6 +46,8 @@ def take(run: Path, packed: Path) -> int:
 
     Raises UserError where there are none of this code, and where a record is damaged.
     """
+    if not packed.exists():
+        raise UserError(f"{packed} does not exist: nothing was kept of this run")
     kept = unpack(packed)
     records, taken = _of_this_code(kept), 0
     if not records:

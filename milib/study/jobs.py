@@ -15,16 +15,29 @@ from milib.study.paths import project_root, reference_root
 from milib.study.rules import claims_table
 from milib.study.weights import recipe
 
+NOTEBOOKS = (
+    "01_train_mixup",
+    "02_train_interpolated_at",
+    "03_theory",
+    "04_oblivious",
+    "05_detection",
+    "06_tradeoff",
+    "07_adaptive_attacks",
+    "08_beyond_the_paper",
+)
+"""The study's notebooks in their order."""
+
 
 def notebooks() -> list[str]:
-    """The study's notebooks in their order, by file name without ending."""
-    return sorted(path.stem for path in (project_root() / "notebooks").glob("0*.ipynb"))
+    """Those of NOTEBOOKS that the project has; a reader's own copies beside them are left alone."""
+    folder = project_root() / "notebooks"
+    return [name for name in NOTEBOOKS if (folder / f"{name}.ipynb").exists()]
 
 
 def models_of(notebook: str, run: Params) -> tuple[str, ...]:
     """The models that a notebook asks for.
 
-    - notebook: its file name without ending. Raises KeyError for one that has no line here.
+    - notebook: one of NOTEBOOKS.
     - run: the run.
     """
     table = tuple(dict.fromkeys(row["model"] for row in run.rows))

@@ -203,8 +203,9 @@ def _check_together(run: Params) -> None:
         )
     if run.nesterov and run.momentum == 0:
         raise UserError(f"{where} momentum is 0 with nesterov: write nesterov false beside it")
-    if run.weights_of and run.weights_of not in runs():
-        raise unknown(run.run, "run in weights_of", run.weights_of, runs())
+    for key in ("weights_of", "twin"):
+        if (other := getattr(run, key)) and other not in runs():
+            raise unknown(run.run, f"run in {key}", other, runs())
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", run.device, re.ASCII):
         raise UserError(f"{where} device is {shown(run.device)}: one of auto, cpu, cuda, cuda:<n>")
 

@@ -111,7 +111,7 @@ def sweep(what: str, items: Sequence[Item]) -> Iterator[Item]:
     Where all take over a minute, lines tell the time that is left: the mean of the records that
     were computed, for each item to come. The cell's output is cleared at its end, as by `stage`.
     """
-    bar, computed, told = _bar(what, len(items), "records", delay=SHORT), [], -math.inf
+    bar, computed, last = _bar(what, len(items), "records", delay=SHORT), [], -math.inf
     with _running("records", bar):
         for done, item in enumerate(items, 1):
             started = time.perf_counter()
@@ -121,9 +121,9 @@ def sweep(what: str, items: Sequence[Item]) -> Iterator[Item]:
             if now - started > CACHED:
                 computed.append(now - started)
                 left = (len(items) - done) * sum(computed) / len(computed)
-                if sum(computed) + left > LONG and left and now - told > SHORT:
+                if sum(computed) + left > LONG and left and now - last > SHORT:
                     live(f"{what}: {done} of {len(items)}, {about(left)} left")
-                    told = now
+                    last = now
 
 
 def tick(count: int, unit: str = "images") -> None:

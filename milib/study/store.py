@@ -1,5 +1,6 @@
 """The files of a run: records, tensors and checkpoints, each made once under a lock."""
 
+import contextlib
 import json
 import os
 import time
@@ -60,7 +61,19 @@ class Store:
         event = {"kind": kind, "name": name, "seconds": round(seconds, 2), "cached": cached}
         self.events.append(event)
         path = self.folder / "profile" / f"{self.notebook}.json"
-        write_atomic(path, json.dumps(self.events, indent=1).encode())
+        # what was there already can be read where nothing can be written
+        with contextlib.suppress(UserError) if cached else contextlib.nullcontext():
+            write_atomic(path, json.dumps(self.events, indent=1).encode())
+
+    def _found(self, path: Path, make: Callable[[], None]) -> bool:
+        """Whether a file was there; else one process makes it, and others wait for it."""
+        if path.exists():
+            return True
+        with lock(self.folder / "locks" / path.name):
+            if path.exists():
+                return True
+            make()
+        return False
 
     def record(self, name: str, identity: dict, compute: Callable[[], dict]) -> dict:
         """The result of a computation, from records/<name>-<fingerprint>.json where that exists.
@@ -76,15 +89,16 @@ class Store:
         known, fingerprint = _identified(identity)
         path = self.folder / "records" / f"{name}-{fingerprint}.json"
         started = time.perf_counter()
-        with lock(self.folder / "locks" / path.name):
-            cached = path.exists()
-            if not cached:
-                result = _finite_json(f"record {name}", compute())
-                seconds = time.perf_counter() - started
-                content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint}
-                content |= {"checksum": digest(result), "seconds": round(seconds, 3)}
-                content |= {"identity": known, "made": provenance(self.device)}
-                write_atomic(path, json.dumps(content | {"result": result}).encode())
+
+        def make() -> None:
+            result = _finite_json(f"record {name}", compute())
+            seconds = time.perf_counter() - started
+            content = {"name": name, "notebook": self.notebook, "fingerprint": fingerprint}
+            content |= {"checksum": digest(result), "seconds": round(seconds, 3)}
+            content |= {"identity": known, "made": provenance(self.device)}
+            write_atomic(path, json.dumps(content | {"result": result}).encode())
+
+        cached = self._found(path, make)
         content = read_record(path)
         self.note("record", path.name, time.perf_counter() - started, cached)
         return content["result"]
@@ -101,13 +115,14 @@ class Store:
         known, fingerprint = _identified(identity)
         path = self.folder / "cache" / f"{name}-{fingerprint}.safetensors"
         about, started = {"name": name, "identity": known}, time.perf_counter()
-        with lock(self.folder / "locks" / path.name):
-            cached = path.exists()
-            if not cached:
-                made = compute()
-                if not finite(made):
-                    raise UserError(f"tensors {name}: {NOT_FINITE}")
-                write_tensors(path, made, about)
+
+        def make() -> None:
+            made = compute()
+            if not finite(made):
+                raise UserError(f"tensors {name}: {NOT_FINITE}")
+            write_tensors(path, made, about)
+
+        cached = self._found(path, make)
         tensors, found = read_tensors(path)
         if found != about:
             raise UserError(f"{path} holds other tensors ({found.get('name')}): {AGAIN}")
@@ -253,12 +268,14 @@ def profiled(entries: object) -> bool:
 def lost_records(folder: Path) -> dict[str, list[str]]:
     """The records that are gone though a notebook read them when it last ran, by notebook.
 
-    - folder: of a run. A notebook without a loss is left out.
+    - folder: of a run. A notebook without a loss is left out, and what is no notebook (`make app`).
 
     Raises UserError where a profile is damaged.
     """
     found = {}
     for path in sorted(folder.glob("profile/[!.]*.json")):
+        if not (folder / "notebooks" / f"{path.stem}.ipynb").exists():
+            continue
         names = {entry["name"] for entry in read_profile(path) if entry["kind"] == "record"}
         gone = [name for name in sorted(names) if not (folder / "records" / name).exists()]
         if gone:

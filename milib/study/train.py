@@ -116,7 +116,8 @@ def main(words: list[str]) -> None:
     if given["ship"] is not None:
         folder = Path(given["ship"]) if given["ship"] else study.store.reference
         files.remove_leftovers(folder)
-    signal.signal(signal.SIGTERM, _stopped)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
     for name in models:
         try:
             study.require(name)

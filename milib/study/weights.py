@@ -1,5 +1,6 @@
 """A run's models: the recipe of each, found where its weights lie, or trained, or resumed."""
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -297,13 +298,16 @@ class TrainedModels:
 
     def _load(self, name: str) -> Model:
         settings = recipe(self.params, name)
-        with locks.lock(self.store.folder / "locks" / name):
-            path = self.find(name)
-            if path is None:
-                path = self._train(name)
-            else:
-                self.store.note("checkpoint", path.name, 0.0, True)
-            if recipes.STOP not in settings:  # a killed process may have left it
+        path, trained = self.find(name), False
+        if path is None:
+            with locks.lock(self.store.folder / "locks" / name):
+                path = self.find(name)  # who held the lock may have trained it
+                trained = path is None
+                path = path or self._train(name)
+        if not trained:
+            self.store.note("checkpoint", path.name, 0.0, True)
+        if recipes.STOP not in settings:  # a killed process may have left it
+            with contextlib.suppress(OSError):
                 self.state_path(name).unlink(missing_ok=True)
         weights, header = self.read(name, path)
         net = models.build(settings["model"], settings["classes"], self._channels, 0)

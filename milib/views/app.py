@@ -101,6 +101,9 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder) / "explorers.ipynb"
         nbformat.write(page(study), notebook)

@@ -1,7 +1,8 @@
 """Tables of notebook 08: what is left of a defense when the attacker knows it.
 
-Of every attack an image keeps its clean input where that is the worse of the two. `audits` are a
-variant's key -> name of an attack -> record of `audit.measure.scored`; `variants` have such keys.
+Under an attack (`under`) an image keeps its clean input where that is the worse of the two.
+`audits` are a variant's key -> name of an attack -> record of `audit.measure.scored`; `variants`
+have such keys.
 """
 
 import numpy as np

@@ -23,28 +23,28 @@ def training_note(study: Study) -> str:
 
     - study: the notebook's study.
     """
-    recipes = {name: model.settings for name, model in study.models.loaded.items()}
-    return models_note(recipes, study.params.paper_table)
+    by_name = {name: model.settings for name, model in study.models.loaded.items()}
+    return models_note(by_name, study.params.paper_table)
 
 
-def models_note(recipes: dict[str, dict], paper_table: str) -> str:
+def models_note(by_name: dict[str, dict], paper_table: str) -> str:
     """How models were trained, with the paper's settings in brackets where they differ.
 
-    - recipes: name -> weights.recipe.
+    - by_name: name -> weights.recipe.
     - paper_table: the table of the paper that the run stands beside.
 
     First net, epochs and inner attack of each model, then what else of training differs. Models
     that the paper's table does not have stand alone, and so do all of a run beside no table.
     """
-    if not recipes:
+    if not by_name:
         return ""
     if paper_table == "none":
-        return "; ".join(f"{name}: {_told(recipes[name])}" for name in _in_order(recipes))
+        return "; ".join(f"{name}: {_told(by_name[name])}" for name in _in_order(by_name))
     paper = paper_run(paper_table)
     printed = {row["model"] for row in paper.rows}
     notes, others = [], {}
-    for name in _in_order(recipes):
-        ours, theirs = recipes[name], weights.recipe(paper, name)
+    for name in _in_order(by_name):
+        ours, theirs = by_name[name], weights.recipe(paper, name)
         here, there = _told(ours), _told(theirs)
         differs = name in printed and here != there
         notes.append(f"{name}: {here}" + (f" (the paper: {there})" if differs else ""))
@@ -57,7 +57,7 @@ def models_note(recipes: dict[str, dict], paper_table: str) -> str:
                 if both not in values:
                     values.append(both)
     found = [f"{key} {' and '.join(values)}" for key, values in others.items()]
-    heldout = {recipe["n_heldout"] for recipe in recipes.values()}
+    heldout = {recipe["n_heldout"] for recipe in by_name.values()}
     found += sorted(f"{count:,} training images held out (0)" for count in heldout)
     notes.append(f"training otherwise, the paper's in brackets: {', '.join(found)}")
     return "; ".join(notes)

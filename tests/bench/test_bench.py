@@ -16,7 +16,7 @@ from milib.bench import costs, peers, shown, turns
 from milib.bench.__main__ import main
 from milib.bench.comparisons import COMPARISONS, Comparison, groups
 from milib.bench.contenders import CONTENDERS
-from milib.bench.setting import Sizes
+from milib.bench.setting import Setting, Sizes
 from milib.data import Dataset
 
 EPSILON, STEP_SIZE, STEPS = 0.1, 0.025, 4
@@ -137,6 +137,37 @@ def test_a_mistaken_size_is_named(given, capsys):
         main(["-p", *given])
     wanted = f"-p {' '.join(given)}: the sizes are points (int), steps (int)"
     assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["few", "21"], "-p: few is 21: images of the 20 points, no more"),
+        (["chunk", "0"], "-p: chunk is 0"),
+        (["net", "vgg"], "-p: net is 'vgg': one of small, compact, resnet50"),
+        (["device", "gpu"], "-p: device is 'gpu'"),
+    ],
+)
+def test_a_size_that_cannot_be_measured_is_refused_before_anything_is(given, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["-p", *given])
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+OURS = [
+    name
+    for name in CONTENDERS
+    if name.startswith(("mi", "pgd milib", "pgd plain", "pgd 10", "passes", "plain", "algorithm"))
+    and name != "pgd milib compiled"
+]
+"""Contenders that need neither a compiler nor another package."""
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_contender_runs(name):
+    threads = torch.get_num_threads()
+    sizes = Sizes(points=4, few=4, steps=1, draws=2, chunk=4, net="compact", threads=threads)
+    CONTENDERS[name](Setting(sizes))()
 
 
 def test_where_the_system_does_not_tell_of_memory_one_line_says_so(monkeypatch, tmp_path, capsys):

@@ -246,6 +246,21 @@ def test_parts_are_written_and_read_and_their_neighbours_left_alone(parts):
     assert len(list(parts.parent.iterdir())) == 5
 
 
+def test_where_a_part_cannot_be_written_the_older_ones_stay(parts, monkeypatch):
+    written, write = [], files.write_atomic
+
+    def full(path, content):
+        if written:
+            raise UserError("no room")
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(UserError, match="no room"):
+        files.write_parts(parts, bytes(25))
+    assert files.read_parts(parts) == bytes(range(25))
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_missing_part_is_named(parts, missing):
     path = parts.with_name(f"{parts.name}.{missing}")

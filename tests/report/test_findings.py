@@ -164,6 +164,7 @@ def with_08(tmp_path):
         if "beyond_left" in tables:
             known["beyond-mixup-none-row-clean"] = ({}, {"labels": [0] * 70})
             known["beyond-mixup-mi_ol-row-samples"] = ({}, {"labels": [0] * 30})
+            known["beyond-mixup-mi_ol-tuned"] = ({"split": "heldout"}, {"labels": [0] * 90})
         put(tmp_path / name, known, **tables)
     return tmp_path
 
@@ -204,10 +205,15 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
         shutil.copytree(REFERENCE / name, tmp_path / name)
     alone = findings.answer(findings.runs(tmp_path))
     shutil.copytree(REFERENCE / "c10_compact", tmp_path / "c10_500")
+    notes = tmp_path / "c10_500" / "run.json"
+    notes.write_text(notes.read_text().replace('"run": "c10_compact"', '"run": "c10_500"'))
     folders = findings.runs(tmp_path)
     found, (more_images, fewer) = findings.answer(folders), folders[:2]
     assert (more_images.name, fewer.name) == ("c10", "c10_500")
     assert found["nets"] == alone["nets"] + 1, "mixup is c10's net: only interpolated AT is new"
+    page = findings.readme(MARKS.format("stale\n"), tmp_path)
+    of_papers_net = [line for line in page.splitlines() if "paper's&nbsp;net" in line]
+    assert ["500" in line for line in of_papers_net] == [False, True]
     assert found["paper_net"][0] == findings.tested(fewer)[0]
     assert findings.tested(fewer, more_images) == findings.tested(fewer)
     assert found["paper_net"] != findings.tested(fewer), "c10's verdicts come first"
@@ -466,7 +472,13 @@ def test_the_words_of_the_findings_are_true_of_the_records():
                 assert rotation[1] > 0 > guo[0]
             else:
                 assert rotation[0] > 0 and xie[0] < 0 < xie[1] and guo[0] < 0 < guo[1]
+        matched = [row for row in run.table("parameters") if row["residual"]]
+        assert not matched or len(results.residuals(run)) > len(matched) / 2
     compact = RunFolder(REFERENCE / "c10_compact")
+    judged = verdicts.judged(compact)["gain_needs_mixup"]
+    _, at_one_ratio = verdicts.gains(compact, judged)
+    low, high = ends(at_one_ratio.removesuffix(" points"))
+    assert low < 0 < high and ", 77.6 and 64.2 % clean" in at_one_ratio
     mixup, interpolated = (net.strongest for net in results.defended(compact))
     assert mixup and findings.first(mixup.left) < 1
     assert interpolated
@@ -480,6 +492,14 @@ def test_the_words_of_the_findings_are_true_of_the_records():
     at, mixed = rows["AT"], rows["Interpolated AT + MI-OL"]
     assert abs(float(at["standard"]) - float(mixed["standard"])) < 1
     assert float(at["clean"]) > float(mixed["clean"]) + 3
+    mi_pl = rows["Interpolated AT + MI-PL"]
+    assert float(mi_pl["standard"]) > float(mixed["standard"]) - 1
+    assert float(mi_pl["clean"]) > float(mixed["clean"]) + 3
+    for name, row in rows.items():
+        if name.startswith("Mixup"):
+            assert (float(row["standard"]) > 0) == (name == "Mixup + MI-Combined")
+    cells = " ".join(" ".join(row) for row in beyond_cells.left(compact))
+    assert "[0.0, 0.1]" in cells and "[0.0, 1.9]" in cells
     for cells in beyond_cells.under_standard(compact, "beyond_controls"):
         if cells[0].endswith(("mean image", "black image", "fixed partners")):
             assert ends(cells[-1])[0] > 0
@@ -488,6 +508,8 @@ def test_the_words_of_the_findings_are_true_of_the_records():
         for model, values in results.detection(compact).items()
     }
     assert auc["Mixup"]["MI-PL"] > 0.75 and abs(auc["ERM"]["MI-PL"] - 0.5) < 0.06
+    for model in ("ERM", "Mixup"):
+        assert 1 - auc[model]["plain confidence"] > auc[model]["MI-PL"]
     for model in ("AT", "Interpolated AT"):
         assert max(auc[model]["MI-PL"], auc[model]["MI-OL"]) < 0.5 < auc[model]["plain confidence"]
     robust = {row["model"]: float(row["untargeted_pgd10"]) for row in compact.table("bare")}
@@ -502,11 +524,18 @@ def test_a_cell_that_is_no_number_is_named(cell):
 
 
 def test_the_records_bear_out_what_the_readme_says_in_words():
-    """Which values of the paper are reached, and that any label keeps as much as other labels."""
+    """Which values of the paper are reached, and what keeps as much as MI-OL."""
+    readme = " ".join((paths.project_root() / "README.md").read_text().split())
     rows = beside_paper.reached(RunFolder(paths.reference_root() / "c10"))
+    bare, mi_ol = (cells for cells in rows if cells[0] in ("Mixup", "Mixup + MI-OL"))
+    assert f"mixup keeps {bare[4]} % bare and {mi_ol[4]} % with MI-OL" in readme
+    assert f"the printed {bare[1]} and {mi_ol[1]} %" in readme
     with_prediction = {cells[0] for cells in rows if "prediction" in cells[-1]}
     assert {"Mixup", "Mixup + MI-OL"} <= with_prediction
-    gains = RunFolder(paths.reference_root() / "c10_compact").table("beyond_gains")
+    compact = RunFolder(paths.reference_root() / "c10_compact")
+    met = [int(row["images"]) for row in compact.table("beyond_battery")]
+    assert max(met) == 200 and max(n for n in met if n < 200) == 66 and min(met) == 30
+    gains = compact.table("beyond_gains")
     [any_label] = [row for row in gains if row["comparison"].endswith("minus any label")]
     for attack in ("standard", "worst case"):
         assert float(any_label[f"{attack}, points low"]) <= 0

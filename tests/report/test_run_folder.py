@@ -146,6 +146,23 @@ def test_tables_and_figures_come_in_the_notebooks_order(tmp_path):
     assert run.about("tables", "y")["notebook"] == "01_a" and run.about("tables", "none") == {}
 
 
+def test_the_notebooks_of_a_run_are_the_studys_and_those_that_were_executed(tmp_path):
+    """`make app` has a profile, too; a notebook that ran in JupyterLab has nothing else."""
+    for name in ("03_theory", "train_erm", "mine", "app", "bench"):
+        files.write_atomic(tmp_path / "profile" / f"{name}.json", b"[]")
+    files.write_atomic(tmp_path / "notebooks" / "mine.ipynb", b"{}")
+    assert sorted(RunFolder(tmp_path).notes()["profile"]) == ["03_theory", "mine", "train_erm"]
+
+
+def test_parameters_that_this_version_does_not_know_are_those_of_the_opening(tmp_path):
+    noted = {"metadata": {"papermill": {"parameters": {"run": "digits", "gone": 1}}}}
+    files.write_atomic(tmp_path / "notebooks" / "03_theory.ipynb", json.dumps(noted).encode())
+    run = RunFolder(tmp_path)
+    assert run.parameters("03_theory") is None
+    files.write_atomic(tmp_path / "profile" / "03_theory.parameters", b'{"run": "digits"}')
+    assert RunFolder(tmp_path).parameters("03_theory") == {"run": "digits"}
+
+
 def test_an_empty_run_has_nothing(tmp_path):
     run = RunFolder(tmp_path / "none")
     assert run.records() == run.profile() == {} and run.parameters("01_a") is None
@@ -208,6 +225,7 @@ def test_a_deleted_record_is_told_with_what_makes_it_again(tmp_path):
     store = Store(tmp_path / "mine", tmp_path, "04_b")
     for name in ("score", "claims-04_b"):
         store.record(name, {}, lambda: {})
+    files.write_atomic(store.folder / "notebooks" / "04_b.ipynb", b"{}")
     run = RunFolder(store.folder)
     assert run.lost() == []
     path = next(store.folder.glob("records/claims-*"))

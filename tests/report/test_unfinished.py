@@ -56,6 +56,11 @@ def test_a_damaged_record_is_not_kept(tmp_path, made):
         unfinished.take(tmp_path / "there", tmp_path / "torn.jsonl.xz")
 
 
+def test_a_run_of_which_nothing_was_kept_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nobody\.jsonl\.xz does not exist"):
+        unfinished.take(tmp_path / "there", tmp_path / "nobody.jsonl.xz")
+
+
 @pytest.mark.parametrize("words", [[], ["keep"], ["drop", "digits"]])
 def test_a_wrong_command_ends_in_one_line(words):
     with pytest.raises(UserError, match="keep RUN, or take RUN"):

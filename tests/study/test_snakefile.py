@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import test_runs
 
+from milib import files
 from milib.study import jobs, params
 
 TINY = test_runs.TINY | {"model": "small", "pool": "test"}
@@ -60,6 +61,15 @@ def test_the_models_of_a_run_are_those_that_its_notebooks_ask_for(run):
         "matched_mixup",
         "long_mixup",
     }
+
+
+def test_a_readers_copy_of_a_notebook_is_no_job(root, tmp_path, monkeypatch):
+    for name in ("04_oblivious", "04_oblivious-Copy1", "09_mine"):
+        files.write_atomic(tmp_path / "notebooks" / f"{name}.ipynb", b"{}")
+    monkeypatch.setattr(jobs, "project_root", lambda: tmp_path)
+    assert jobs.notebooks() == ["04_oblivious"]
+    there = {path.stem for path in (root / "notebooks").glob("*.ipynb")}
+    assert there >= set(jobs.NOTEBOOKS)
 
 
 def test_shipped_weights_need_no_job(root):

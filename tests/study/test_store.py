@@ -18,6 +18,7 @@ import torch
 from milib import files
 from milib.errors import UserError
 from milib.study import locks
+from milib.study import store as stores
 from milib.study.identity import COMPUTE, SOURCES, code_digest
 from milib.study.locks import lock
 from milib.study.store import Store, lost_records, read_json, read_profile, read_record
@@ -235,7 +236,9 @@ def test_a_profile_is_a_list_of_its_entries(tmp_path, entry):
 
 
 def test_a_deleted_record_is_known_and_made_again(store):
-    """Of those that the last run read; what it did not read is not missed."""
+    """Of those that the last run of a notebook read; what it did not read is not missed."""
+    executed = store.folder / "notebooks" / "nb.ipynb"
+    files.write_atomic(executed, b"{}")
     compute = Counted({"value": 1})
     store.record("old", {}, compute)
     store.events.clear()
@@ -246,6 +249,8 @@ def test_a_deleted_record_is_known_and_made_again(store):
         path.unlink()
     gone = next(event["name"] for event in store.events if event["name"].startswith("x-"))
     assert lost_records(store.folder) == {"nb": [gone]}
+    executed.unlink()
+    assert lost_records(store.folder) == {}, "`make study` makes no record of `make app`"
     store.record("x", {}, compute)
     assert lost_records(store.folder) == {} and compute.calls == 4
 
@@ -306,6 +311,21 @@ def test_a_folder_that_takes_no_lock_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="takes no lock"), lock(tmp_path / "file" / "x"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["record", "tensors"])
+def test_what_is_there_is_read_where_nothing_can_be_written(store, monkeypatch, kind):
+    result = {"value": torch.ones(1) if kind == "tensors" else 1}
+    made = getattr(store, kind)("x", {}, lambda: result)
+
+    def refuse(*_, **__):
+        raise UserError("Read-only file system")
+
+    for name in ("lock", "write_atomic"):
+        monkeypatch.setattr(stores, name, refuse)
+    assert getattr(store, kind)("x", {}, Counted(None)) == made
+    with pytest.raises(UserError, match="Read-only"):
+        getattr(store, kind)("y", {}, lambda: result)
 
 
 # Locks and reference

@@ -1,8 +1,11 @@
 """Training without a notebook: weights and unfinished states are shipped, and go on elsewhere."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -93,6 +96,29 @@ def test_what_has_no_weights_is_not_shipped(root, monkeypatch, tmp_path):
     study = Study(params.load(root / "params" / "digits.yaml", {"n_train": 200}), "train")
     with pytest.raises(UserError, match="'digits': erm has no weights: train it first"):
         train.ship(study, "erm", tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_that_it_goes_on(root, tmp_path, number):
+    command = [sys.executable, "-m", "milib.study.train", "digits", "erm"]
+    environment = os.environ | {"MILIB_OUTPUTS": str(tmp_path)}
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
+        assert process.stderr is not None
+        until = time.monotonic() + 120
+        while not (tmp_path / "digits" / "locks" / ".erm.lock").exists():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(number)
+        last = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 1
+    assert last == "stopped: the same command goes on from the last minute"
 
 
 def test_the_command_notes_its_time_and_ends_in_one_line(root, monkeypatch, tmp_path):

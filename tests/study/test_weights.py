@@ -141,8 +141,9 @@ def test_weights_may_be_those_that_another_run_ships(stopped, tmp_path, monkeypa
     assert lent.read_bytes() == before
     assert stopped("borrower", weights_of="c10", seed=1).models.find("erm") is None
     for name in ("../c10", "c11"):
-        with pytest.raises(UserError, match="unknown run in weights_of"):
-            stopped("borrower", weights_of=name)
+        for key in ("weights_of", "twin"):
+            with pytest.raises(UserError, match=f"unknown run in {key}"):
+                stopped("borrower", **{key: name})
 
 
 OVERRIDES = {

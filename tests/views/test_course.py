@@ -59,7 +59,8 @@ def test_the_words_of_the_answers_are_those_of_the_numbers():
     assert value("oblivious", "Mixup + MI-OL", "clean") < value("oblivious", "Mixup", "clean")
     mixup, other = ("Mixup", "Interpolated AT")
     assert value("detection", f"{mixup}, MI-PL", "AUC, all") > 0.8
-    assert value("detection", f"{mixup}, plain confidence", "AUC, all") < 0.5
+    turned = 1 - value("detection", f"{mixup}, plain confidence", "AUC, all")
+    assert turned > value("detection", f"{mixup}, MI-PL", "AUC, all")
     assert value("detection", f"{other}, MI-PL", "AUC, all") < 0.5
     assert value("detection", f"{other}, plain confidence", "AUC, all") > 0.5
     assert value("adaptive", "30", "Mixup, eq24") < 0.05
@@ -80,10 +81,15 @@ def test_on_the_trade_off_no_defense_is_first_at_every_price():
     found = {key: value("tradeoff", *key) for key in rows}
     combined, guo, xie, mi_ol = (
         {column: found[row, column] for row, column in found if word in row}
-        for word in ("MI-Combined", "Guo", "Xie", "MI-OL, ratio")
+        for word in ("MI-Combined", "Guo", "Xie", "Interpolated AT, MI-OL")
     )
     assert combined["PGD-10"] > guo["PGD-10"] and abs(combined["clean"] - guo["clean"]) < 1
     assert xie["PGD-10"] > mi_ol["PGD-10"] and xie["clean"] > mi_ol["clean"]
+    on_front = set()
+    for ratio in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        if course.quoted("tradeoff", f"Mixup, MI-OL, ratio {ratio}", "front"):
+            on_front.add(ratio)
+    assert max(on_front) == 0.4, "its clean accuracy grows with the ratio"
 
 
 @pytest.mark.parametrize("missing", ["folder", "project"])

@@ -186,10 +186,12 @@ def checked(study: Study, variant: Variant, records: dict[str, dict]) -> list[Li
 
 
 def by_number(study: Study, model: str) -> dict[int, dict]:
-    """MI-OL's accuracy with other N, on the examples of "standard": records of `measure.scored`.
+    """MI-OL's accuracy with other N, on examples made as "standard" makes them, of every image.
 
     - study: the run.
     - model: its name.
+
+    Returns N -> a record of `measure.scored`.
     """
     run, variant = study.params, mi_ol(study, model)
 
