@@ -17,7 +17,7 @@ def reached(run: RunFolder) -> list[list[str]]:
     Cells: row, the paper's value, here with the label attacked, here minus the paper; both again
     with the prediction attacked, as the authors' code does; which of the two reaches the paper's
     value, which means that the 95 % interval of the difference holds 0. A cell is "–" where
-    nothing was measured, or where the paper prints no number ("<=1").
+    nothing was measured.
     """
     settings = settings_of(run)
     if settings.model != "resnet50":
@@ -52,8 +52,6 @@ def reached(run: RunFolder) -> list[list[str]]:
 
 def _minus(here: float, printed: str, images: int) -> tuple[str, bool]:
     """Here minus the paper in points with its interval, and whether that holds 0."""
-    if printed.startswith("<"):
-        return "–", here <= float(printed.lstrip("<="))
     share, theirs = here / 100, float(printed) / 100
     values = statistics.two_proportions(share, images, theirs, PAPER_IMAGES)
     return verdicts.difference(Comparison("", *values)), values[1] <= 0 <= values[2]

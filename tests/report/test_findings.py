@@ -468,6 +468,7 @@ def test_the_words_of_the_findings_are_true_of_the_records():
             assert noise[0] > 0
             if row == "Mixup + MI-OL":
                 assert rotation[1] < 0 and guo[1] < 0
+                assert xie[1] < 0 or "compact" not in run.name
             elif row == "Mixup + MI-Combined":
                 assert rotation[1] > 0 > guo[0]
             else:
@@ -487,13 +488,15 @@ def test_the_words_of_the_findings_are_true_of_the_records():
     _, oblivious, _, _, worst = gains["Interpolated AT + MI-OL"]
     assert 0 < ends(worst)[0] < findings.first(oblivious) - 5
     assert ends(gains["Interpolated AT + mean image"][-1])[0] < 0
-    assert findings.first(gains["Interpolated AT + MI-OL, minus any label"][-1]) <= 0
+    _, oblivious, _, standard, worst = gains["Interpolated AT + MI-OL, minus any label"]
+    assert findings.first(oblivious) > 0 > ends(worst)[1]
+    assert ends(standard)[0] < 0 < ends(standard)[1]
     rows = {row["row"]: row for row in compact.table("beyond_rows")}
     at, mixed = rows["AT"], rows["Interpolated AT + MI-OL"]
     assert abs(float(at["standard"]) - float(mixed["standard"])) < 1
     assert float(at["clean"]) > float(mixed["clean"]) + 3
     mi_pl = rows["Interpolated AT + MI-PL"]
-    assert float(mi_pl["standard"]) > float(mixed["standard"]) - 1
+    assert min(float(at["standard"]), float(mi_pl["standard"])) > float(mixed["standard"])
     assert float(mi_pl["clean"]) > float(mixed["clean"]) + 3
     for name, row in rows.items():
         if name.startswith("Mixup"):
@@ -508,8 +511,8 @@ def test_the_words_of_the_findings_are_true_of_the_records():
         for model, values in results.detection(compact).items()
     }
     assert auc["Mixup"]["MI-PL"] > 0.75 and abs(auc["ERM"]["MI-PL"] - 0.5) < 0.06
-    for model in ("ERM", "Mixup"):
-        assert 1 - auc[model]["plain confidence"] > auc[model]["MI-PL"]
+    assert 1 - auc["ERM"]["plain confidence"] > auc["ERM"]["MI-PL"] + 0.3
+    assert abs(1 - auc["Mixup"]["plain confidence"] - auc["Mixup"]["MI-PL"]) < 0.02
     for model in ("AT", "Interpolated AT"):
         assert max(auc[model]["MI-PL"], auc[model]["MI-OL"]) < 0.5 < auc[model]["plain confidence"]
     robust = {row["model"]: float(row["untargeted_pgd10"]) for row in compact.table("bare")}
@@ -534,7 +537,7 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     assert {"Mixup", "Mixup + MI-OL"} <= with_prediction
     compact = RunFolder(paths.reference_root() / "c10_compact")
     met = [int(row["images"]) for row in compact.table("beyond_battery")]
-    assert max(met) == 200 and max(n for n in met if n < 200) == 66 and min(met) == 30
+    assert max(met) == 200 and max(n for n in met if n < 200) == 66
     gains = compact.table("beyond_gains")
     [any_label] = [row for row in gains if row["comparison"].endswith("minus any label")]
     for attack in ("standard", "worst case"):
