@@ -104,6 +104,7 @@ CLAIM = {
     "id": "T2-a",
     "statement": r"MI-OL <helps> at $\lambda$",
     "source": "Table 2",
+    "statistic": "beats",
     "margin": 0.05,
     "room": 0.01,
 }
