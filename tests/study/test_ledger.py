@@ -29,7 +29,7 @@ RECIPE = {
 """With these every run has the recipes of c10, so that each model is trained once."""
 TINY = test_runs.TINY | RECIPE | {"model": "small", "pool": "test"}
 SIZES = {
-    "net": "compact", "points": 4, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16,
+    "net": "compact", "points": 8, "steps": 2, "rounds": 1, "few": 8, "draws": 6, "batch": 16,
     "small_batch": 4, "training_steps": 2, "threads": 1,
 }  # fmt: skip
 CIFAR10 = "d34c4052972c08eb"
