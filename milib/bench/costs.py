@@ -1,6 +1,5 @@
 """What the benchmark measures besides ratios: memory, growth of cost, latency, peak."""
 
-import dataclasses
 import multiprocessing
 from collections.abc import Callable
 from functools import partial
@@ -75,7 +74,7 @@ def memory(sizes: Sizes) -> dict:
     for name, contender in measured.items():
         peaks = []
         for draws in counts:
-            changed = dataclasses.replace(sizes, few=images, draws=draws)
+            changed = sizes.predicting(images, draws=draws)
             peaks.append(alone(_peak_memory, contender, changed))
         found[name] = {
             "draws": counts,
@@ -143,7 +142,7 @@ def scaling(sizes: Sizes) -> dict[str, dict]:
 
     - sizes: for MI its `few` is 4.
     """
-    return alone(_scaling, dataclasses.replace(sizes, few=4))
+    return alone(_scaling, sizes.predicting(4))
 
 
 # Latency

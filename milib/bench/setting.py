@@ -62,6 +62,14 @@ class Sizes:
         if self.few > self.points:
             raise UserError(f"few is {self.few}: images of the {self.points} points, no more")
 
+    def predicting(self, few: int, **changes: int) -> "Sizes":
+        """These sizes with another number of images that MI predicts.
+
+        - few: how many; the points grow with it where they are fewer.
+        - changes: other sizes, by name.
+        """
+        return dataclasses.replace(self, points=max(self.points, few), few=few, **changes)
+
     @property
     def four_chunks(self) -> int:
         """Images whose draws fill four chunks or a little more."""

@@ -154,6 +154,12 @@ def test_a_size_that_cannot_be_measured_is_refused_before_anything_is(given, sai
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_more_images_than_points_bring_more_points():
+    sizes = Sizes(points=8, few=8, draws=6, chunk=16).predicting(11, draws=60)
+    assert (sizes.points, sizes.few, sizes.draws) == (11, 11, 60)
+    assert Sizes().predicting(4).points == Sizes().points
+
+
 OURS = [
     name
     for name in CONTENDERS
