@@ -169,7 +169,8 @@ def _check_as_it_ran(run: RunFolder, notebook: str) -> None:
     if not notes["profile"][notebook]["entries"]:
         raise UserError(f"{path} has no profile, which names its records: {again}")
     ran, opened = notes["parameters"].get(notebook), opened_with(run.path, notebook)
-    if ran != opened:
+    # an earlier version opened it without the keys that came later
+    if ran != opened and not (ran and opened and ran | opened == ran):
         raise UserError(f"{path} was opened with other parameters since it ran: {again}")
     if ran and ran.get("run", run.name) != run.name:
         raise UserError(f"{path} is of run '{ran['run']}', not '{run.name}': take its own folder")

@@ -99,7 +99,6 @@ def described(run: RunFolder) -> dict:
         "matched": results.settings_of(run).match_clean,
         "against_baselines": results.against_baselines(run),
         "has_adaptive": any(net.attacks for net in results.defended(run)),
-        "adaptive_images": results.images_of(run, "adaptive"),
         "beyond_images": results.images_of(run, "beyond"),
         "beyond_left": beyond_cells.left(run),
         "beyond_gains": beyond_cells.gains(run),
@@ -135,6 +134,22 @@ def nets(folders: list[RunFolder]) -> list[tuple[RunFolder, results.Defended]]:
         for net in results.defended(run):
             found.setdefault((trained_by, net.model), (run, net))
     return list(found.values())
+
+
+def papers_net(folders: list[RunFolder]) -> list[list[str]]:
+    """The rows of the paper's net that were attacked at the prediction too, for the README.
+
+    - folders: the runs; a net's rows come from the first run that measured it.
+
+    Cells: row; clean accuracy; then those of `beside_paper.reached` but the last.
+    """
+    found = []
+    for run, net in nets(folders):
+        clean = {row["row"]: results.measured(row, "clean") for row in run.table("oblivious")}
+        for row, *with_label, prediction, minus, _ in beside_paper.reached(run):
+            if row.partition(" + ")[0] == net.model and prediction != "–":
+                found.append([row, clean[row], *with_label, prediction, minus])
+    return found
 
 
 def answer(folders: list[RunFolder]) -> dict:
@@ -207,7 +222,8 @@ def _render(template: str, reference: Path) -> str:
         claim_count=len(claims_table()),
         baselines=[NAMES[name] for name in BASELINES],
         answer=answer(folders),
-        nets=[(SCALES[run.name], net) for run, net in nets(folders)],
+        papers_net=papers_net(folders),
+        compact_nets=[net for run, net in nets(folders) if run.name == "c10_compact"],
     )
 
 

@@ -53,6 +53,13 @@ def measured(row: dict[str, str], column: str) -> str:
     return text
 
 
+ATTACKS_OF_08 = {
+    "standard": "the standard of notebook 8",
+    "worst case": "the worst case over all attacks",
+}
+"""Attacks of notebook 08, and what they are called."""
+
+
 @dataclass(frozen=True)
 class Attack:
     """An attack that knows MI-OL.
@@ -60,11 +67,13 @@ class Attack:
     - name: of the attack.
     - left, bare: accuracy in percent of the model with MI-OL, and of the bare model under the
       attack's counterpart without MI, with intervals.
+    - images: on how many test images.
     """
 
     name: str
     left: str
     bare: str
+    images: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Defended:
     - mi_clean, mi_attacked: of the model with MI-OL.
     - gain: mi_attacked - attacked in points, paired by image.
     - better: the other defenses that keep more under PGD-10 than MI-OL: "Random rotation 26.5".
-    - attacks: adaptive ones, of 07.
+    - attacks: that know MI-OL, of 07.
     - worst: the worst case over all attacks, of 08; None in a run without it.
     """
 
@@ -147,7 +156,7 @@ def signed(row: dict[str, str], column: str, turned: bool = False) -> str:
 
 
 def adaptive(run: RunFolder, model: str) -> list[Attack]:
-    """The attacks of 07 on a model's MI-OL row, each with the most samples.
+    """The attacks of 07 on a model's MI-OL row: each form with the most samples, and the standard.
 
     - run: the run's folder.
     - model: its name in tables.
@@ -158,8 +167,9 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
         for variant in ADAPTIVE:
             if left := measured(last, f"{model}, {variant}"):
                 name = f"{WORDS.get(variant, variant)}, {last['adaptive samples']} samples"
-                found.append(Attack(name, left, bare))
-    return found
+                found.append(Attack(name, left, bare, images_of(run, "adaptive")))
+    standard = _both(run, model, "adaptive_standard", "standard")
+    return found if standard is None else [*found, standard]
 
 
 def worst_case(run: RunFolder, model: str) -> Attack | None:
@@ -168,11 +178,16 @@ def worst_case(run: RunFolder, model: str) -> Attack | None:
     - run: the run's folder.
     - model: its name in tables.
     """
-    rows = {row["row"]: row for row in run.table("beyond_left")}
+    return _both(run, model, "beyond_left", "worst case")
+
+
+def _both(run: RunFolder, model: str, table: str, attack: str) -> Attack | None:
+    """An attack of 08 on a model with MI-OL and bare, where the table has both."""
+    rows = {row["row"]: row for row in run.table(table)}
     if not {model, f"{model} + MI-OL"} <= set(rows):
         return None
-    left, bare = (measured(rows[name], "worst case") for name in (f"{model} + MI-OL", model))
-    return Attack("the worst case over all attacks", left, bare)
+    left, bare = (measured(rows[name], attack) for name in (f"{model} + MI-OL", model))
+    return Attack(ATTACKS_OF_08[attack], left, bare, images_of(run, "beyond"))
 
 
 def images_of(run: RunFolder, name: str) -> int:

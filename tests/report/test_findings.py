@@ -102,7 +102,7 @@ def test_a_question_has_its_table(tmp_path):
     text = findings.text(tmp_path)
     assert "| `c10_compact` | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | +8.0 [+6.5, +9.5] |\n" in text
     assert "- Mixup keeps 9.0 under PGD-10 with MI-OL, and more with Guo 19.0.\n" in text
-    assert "The runs have the paper's attack alone" in text and "worst case" not in text
+    assert "The runs have a few attacks alone" in text and "worst case" not in text
     assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in text
     assert "| `c10_compact` | Mixup | 0.800 | 0.700 | 0.200 |\n" in text
     assert "| `c10_compact` | ERM | 5,000 | 91.0 [90.0, 92.0] | 0.0 |\n" in text
@@ -112,12 +112,11 @@ def test_a_question_has_its_table(tmp_path):
     assert text.count("the sigma that the paper prints") == 1
 
 
-def test_the_readmes_table_has_a_line_for_each_net(tmp_path):
+def test_the_readmes_table_has_a_line_for_each_compact_net(tmp_path):
     judged = [claim("mi_ol_beats_mixup", "holds", 0.05)]
     put(tmp_path / "c10_compact", {"claims-04_oblivious": ({}, {"claims": judged})}, **TABLES)
     page = findings.readme(MARKS.format("stale\n"), tmp_path)
-    net = "CIFAR&#8209;10,&nbsp;compact&nbsp;net"
-    assert f"| {net} | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | 2.0 (0.6) |\n" in page
+    assert "| Mixup | 90.0 | 1.0 | 78.0 | 9.0 | 2.0 (0.6) |\n" in page
     assert "stale" not in page
 
 
@@ -183,7 +182,7 @@ def test_what_an_attacker_who_knows_leaves_is_told_from_08(with_08):
     assert f"{run}Mixup + MI-OL | ratio 0.5 | 78.0 | 16.0 | – |\n" in section
     assert f"{run}Mixup + mean image | ratio 0.5 | 80.0 | 5.0 | +11.0 [+9.0, +13.0] |\n" in section
     assert "| `c100_compact` | Mixup | Eq. 24, 30 samples | 0.6 | 2.0 | 200 |\n" in section
-    assert "These runs have the paper's attack alone" in section
+    assert "These runs have a few attacks alone" in section
     assert f"{run}Mixup | Eq. 24" not in section, "a run with 08 has the stronger one"
     for line in section.splitlines():
         if line.startswith("|---"):
@@ -196,8 +195,8 @@ def test_what_an_attacker_who_knows_leaves_is_told_from_08(with_08):
 
 def test_the_readme_has_the_worst_case_where_there_is_one(with_08):
     page = findings.readme(MARKS.format("stale\n"), with_08)
-    ends = [line.rsplit("| ", 1)[1] for line in page.splitlines() if "Mixup |" in line]
-    assert ends == ["15.0 (2.0) |", "2.0 (0.6) |"]
+    [line] = [line for line in page.splitlines() if line.startswith("| Mixup |")]
+    assert line.endswith(" | 15.0 (2.0) |")
 
 
 def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
@@ -212,8 +211,7 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
     assert (more_images.name, fewer.name) == ("c10", "c10_500")
     assert found["nets"] == alone["nets"] + 1, "mixup is c10's net: only interpolated AT is new"
     page = findings.readme(MARKS.format("stale\n"), tmp_path)
-    of_papers_net = [line for line in page.splitlines() if "paper's&nbsp;net" in line]
-    assert ["500" in line for line in of_papers_net] == [False, True]
+    assert "500" not in page, "the nets of the paper's size have the first table to themselves"
     assert found["paper_net"][0] == findings.tested(fewer)[0]
     assert findings.tested(fewer, more_images) == findings.tested(fewer)
     assert found["paper_net"] != findings.tested(fewer), "c10's verdicts come first"
@@ -250,6 +248,11 @@ def test_the_strongest_attack_is_the_worst_case_or_that_which_leaves_least(with_
     [third] = results.defended(run)
     assert [attack.left for attack in third.attacks] == ["2.0", "1.5"]
     assert third.strongest == third.attacks[1]
+    standard = "row,parameters,clean,standard\nMixup,-,90.0,0.2\nMixup + MI-OL,ratio 0.5,80.0,1.1\n"
+    known = {"beyond-mixup-none-row-clean": ({}, {"labels": [0] * 50})}
+    run = put(tmp_path / "fourth", known, **TABLES | {"adaptive_standard": standard})
+    [fourth] = results.defended(run)
+    assert fourth.strongest == results.Attack("the standard of notebook 8", "1.1", "0.2", 50)
 
 
 def test_a_folder_without_runs_says_so(tmp_path):
@@ -345,6 +348,29 @@ def test_gains_are_told_with_their_ratios_and_at_one_ratio(tmp_path):
         "both at ratio 0.5, 80.0 and 75.0 % clean: gain on Mixup - gain on ERM: +4.0 ["
     )
     assert verdicts.gains(run, claim("b", "holds", 0.1) | {"of": {}}) == []
+
+
+def test_the_papers_net_leads_the_readme_each_net_once(tmp_path):
+    """Mixup from the run of more images, interpolated AT from the one that has it."""
+    folders = []
+    for name, models in (("c10", ["Mixup"]), ("c10_500", ["Mixup", "Interpolated AT"])):
+        rows, otherwise = "row,clean,untargeted_pgd10\n", "choice,row,column,otherwise\n"
+        for model in models:
+            rows += f"{model},90.0,1.0\n{model} + Random rotation,80.0,9.0\n"
+            rows += f"{model} + MI-OL,85.0,7.0\n"
+            for row, value in ((model, 2.0), (f"{model} + MI-OL", 8.0)):
+                otherwise += f"the prediction is attacked,{row},untargeted_pgd10,{value}\n"
+        known = {"score-a": ({}, scores(1))}
+        folders.append(put(tmp_path / name, known, oblivious=rows, otherwise=otherwise))
+    mixup, *others = findings.papers_net(folders)
+    assert [cells[0] for cells in others] == [
+        "Mixup + MI-OL",
+        "Interpolated AT",
+        "Interpolated AT + MI-OL",
+    ], "rotation was not attacked at the prediction"
+    assert mixup[:4] == ["Mixup", "90.0", "3.6", "1.0"] and mixup[5] == "2.0"
+    assert mixup[4].startswith("-2.6 [-") and mixup[6].startswith("-1.6 [-")
+    assert findings.papers_net(folders[:1]) == [mixup, others[0]]
 
 
 def test_choices_are_told_where_they_matter(tmp_path):
@@ -529,12 +555,17 @@ def test_a_cell_that_is_no_number_is_named(cell):
 def test_the_records_bear_out_what_the_readme_says_in_words():
     """Which values of the paper are reached, and what keeps as much as MI-OL."""
     readme = " ".join((paths.project_root() / "README.md").read_text().split())
-    rows = beside_paper.reached(RunFolder(paths.reference_root() / "c10"))
-    bare, mi_ol = (cells for cells in rows if cells[0] in ("Mixup", "Mixup + MI-OL"))
-    assert f"mixup keeps {bare[4]} % bare and {mi_ol[4]} % with MI-OL" in readme
-    assert f"the printed {bare[1]} and {mi_ol[1]} %" in readme
-    with_prediction = {cells[0] for cells in rows if "prediction" in cells[-1]}
-    assert {"Mixup", "Mixup + MI-OL"} <= with_prediction
+    of_mixup, of_interpolated_at = (RunFolder(REFERENCE / name) for name in findings.PAPERS_NET)
+    counts = [results.images_of(run, "score") for run in (of_mixup, of_interpolated_at)]
+    assert f"Mixup: {counts[0]:,} test images. Interpolated AT: {counts[1]}, and a net" in readme
+    [recipe] = [log.recipe for log in of_mixup.logs() if log.recipe["name"] == "interpolated_at"]
+    stopped, planned = recipe["stop_epoch"], recipe["epochs"]
+    assert 46 < stopped < 47 < planned, "the 47th epoch"
+    assert "the 47th epoch (the paper's: 200)" in readme
+    reached = {cells[0]: cells for cells in beside_paper.reached(of_interpolated_at)}
+    assert reached["Interpolated AT"][-1] == "prediction"
+    for defense in ("MI-OL", "Guo et al. (2018)"):
+        assert reached[f"Interpolated AT + {defense}"][-1] == "neither", "only the bare net"
     compact = RunFolder(paths.reference_root() / "c10_compact")
     met = [int(row["images"]) for row in compact.table("beyond_battery")]
     assert max(met) == 200 and max(n for n in met if n < 200) == 66
