@@ -94,7 +94,7 @@ def settings_note(study: Study) -> str:
     count = counts.get(study.notebook, run.n_test)
     parts = [f"{count:,} test images", f"eps = {of_pixels(run.epsilon)}", f"N = {run.draws}"]
     if study.notebook == "04_oblivious":
-        parts.append(f"{run.draw_sets} draw sets")
+        parts.append("1 draw set" if run.draw_sets == 1 else f"{run.draw_sets} draw sets")
     if study.precision == "bf16":
         parts += ["attacks in bf16", f"scored in {device.scoring(run, study.device)}"]
     return ", ".join(parts)

@@ -10,6 +10,7 @@ import pytest
 from milib import files
 from milib.errors import UserError
 from milib.report import curate, index
+from milib.report.results import settings_of
 from milib.report.run_folder import PACKED, RunFolder, pack
 from milib.study import params, paths
 from milib.study.rules import claims_table, rule, rules_digest
@@ -275,7 +276,9 @@ def test_committed_runs_hold_what_they_name_and_nothing_else(folder):
     assert set(run.figures()) == set(run.notes()["figures"])
     notebooks = {path.stem for path in folder.glob("notebooks/*.ipynb")}
     assert notebooks == set(run.profile()) == set(run.notes()["parameters"])
-    weights = {path.name for path in run.path.glob("checkpoints/*.safetensors")}
+    shipping = settings_of(run).weights_of or run.name
+    shipped = paths.reference_root().glob(f"{shipping}/checkpoints/*.safetensors")
+    weights = {path.name for path in shipped}
     for kind in ("tables", "figures"):
         for name, about in run.notes()[kind].items():
             assert set(about["records"]) <= set(run.records()), (kind, name)

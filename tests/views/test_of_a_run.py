@@ -114,3 +114,6 @@ def test_captions_say_on_how_many_images_within_what_and_with_how_many_draws(tin
     run.precision = "bf16"
     assert settings().endswith(", attacks in bf16, scored in fp32")  # a CPU has no TF32
     assert settings(measured=False) == ""
+    one = tiny(draw_sets=1)
+    one.notebook = "04_oblivious"
+    assert provenance.settings_note(one).endswith(", N = 3, 1 draw set")
