@@ -2,10 +2,10 @@
 
 from milib import statistics
 from milib.report import verdicts
-from milib.report.results import images_of, measured, number, settings_of
+from milib.report.results import images_of, measured, settings_of
 from milib.report.run_folder import RunFolder
 from milib.study.comparisons import Comparison
-from milib.study.rows import PRIMARY, paper_table
+from milib.study.rows import PRIMARY, accuracies, paper_table, parameters, row_name
 from milib.views.oblivious_tables import PAPER_IMAGES
 
 
@@ -22,36 +22,42 @@ def reached(run: RunFolder) -> list[list[str]]:
     settings = settings_of(run)
     if settings.model != "resnet50":
         return []
-    paper, images = paper_table(settings), images_of(run, "score")
-    otherwise = {
-        row["row"]: number(row, "otherwise")
-        for row in run.table("otherwise")
-        if row["choice"] == "the prediction is attacked" and row["column"] == PRIMARY
-    }
+    paper, images, shares = paper_table(settings), images_of(run, "score"), _shares(run)
+    chosen = {row["row"]: row["parameters"] for row in run.table("parameters")}
     found = []
     for row in run.table("oblivious"):
         name, _, _ = row["row"].partition(" (sigma ")  # the paper's row at another reading of sigma
         printed = paper.get(name, {}).get(PRIMARY)
         if printed is None:
             continue
-        told, cells = [], [row["row"], printed]
-        for what, here in (
-            ("label", number(row, PRIMARY)),
-            ("prediction", otherwise.get(row["row"])),
-        ):
+        told, cells, here = [], [row["row"], printed], (name, chosen[row["row"]])
+        for attacked in ("label", "prediction"):
             shown, difference, holds = "–", "–", False
-            if here is not None:
-                shown = measured(row, PRIMARY) if what == "label" else f"{here:.1f}"
-                difference, holds = _minus(here, printed, images)
+            share = shares.get((attacked, *here))
+            if share is not None:
+                shown = measured(row, PRIMARY) if attacked == "label" else f"{100 * share:.1f}"
+                difference, holds = _minus(share, printed, images)
             cells += [shown, difference]
-            told += [what] * holds
-        missed = "neither" if row["row"] in otherwise else "not with the label"
+            told += [attacked] * holds
+        missed = "neither" if ("prediction", *here) in shares else "not with the label"
         found.append([*cells, " and ".join(told) or missed])
     return found
 
 
-def _minus(here: float, printed: str, images: int) -> tuple[str, bool]:
+def _shares(run: RunFolder) -> dict[tuple[str, str, str], float]:
+    """What is attacked, row and parameters -> accuracy in [0, 1], with the study's sample pool."""
+    found = {}
+    for record in verdicts.records(run, "score"):
+        identity, result = record["identity"], record["result"]
+        if identity.get("pool", "train") == "train" and PRIMARY in result["cells"]:
+            row = result["row"]
+            key = (identity["attack_label"], row_name(row), parameters(row))
+            found[key] = accuracies(result)[PRIMARY]
+    return found
+
+
+def _minus(share: float, printed: str, images: int) -> tuple[str, bool]:
     """Here minus the paper in points with its interval, and whether that holds 0."""
-    share, theirs = here / 100, float(printed) / 100
+    theirs = float(printed) / 100
     values = statistics.two_proportions(share, images, theirs, PAPER_IMAGES)
     return verdicts.difference(Comparison("", *values)), values[1] <= 0 <= values[2]

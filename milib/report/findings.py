@@ -111,6 +111,7 @@ def described(run: RunFolder) -> dict:
         "detection": results.detection(run),
         "detection_images": results.images_of(run, "detection"),
         "trained": trainings.trained(run),
+        "stopped": trainings.stopped(run),
         "draws_and_precision": results.draws_and_precision(run),
         "unequal_training": trainings.unequal_training(run),
         "residuals": results.residuals(run),

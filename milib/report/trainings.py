@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from milib.recipes import length
+from milib.recipes import STOP, length
 from milib.report.results import settings_of
 from milib.report.run_folder import RunFolder
+from milib.study.rows import NAMES
 from milib.views import provenance
 
 READ = "checkpoint"
@@ -31,6 +32,18 @@ def trained(run: RunFolder) -> str:
     """
     found = recipes(run)
     return provenance.models_note(found, settings_of(run).paper_table) if found else ""
+
+
+def stopped(run: RunFolder) -> dict[str, str]:
+    """The models of a run whose training was stopped, by their names in tables: "46.8 of 60".
+
+    - run: the run's folder.
+    """
+    found = {}
+    for name, recipe in recipes(run).items():
+        if STOP in recipe:
+            found[NAMES[name]] = f"{recipe[STOP]:.4g} of {recipe['epochs']}"
+    return found
 
 
 def unequal_training(run: RunFolder) -> list[str]:

@@ -13,6 +13,7 @@ from milib.report import beside_paper, beyond_cells, findings, results, training
 from milib.report.run_folder import RunFolder
 from milib.study import paths
 from milib.study.claims import Comparison
+from milib.study.rows import row_name
 from milib.study.rules import claims_table
 from milib.study.store import Store
 from milib.views.beyond_tables import MAIN
@@ -353,15 +354,20 @@ def test_gains_are_told_with_their_ratios_and_at_one_ratio(tmp_path):
 def test_the_papers_net_leads_the_readme_each_net_once(tmp_path):
     """Mixup from the run of more images, interpolated AT from the one that has it."""
     folders = []
-    for name, models in (("c10", ["Mixup"]), ("c10_500", ["Mixup", "Interpolated AT"])):
-        rows, otherwise = "row,clean,untargeted_pgd10\n", "choice,row,column,otherwise\n"
+    for name, models in (("c10", ["mixup"]), ("c10_500", ["mixup", "interpolated_at"])):
+        rows, parameters = "row,clean,untargeted_pgd10\n", "row,parameters\n"
+        known = {}
         for model in models:
-            rows += f"{model},90.0,1.0\n{model} + Random rotation,80.0,9.0\n"
-            rows += f"{model} + MI-OL,85.0,7.0\n"
-            for row, value in ((model, 2.0), (f"{model} + MI-OL", 8.0)):
-                otherwise += f"the prediction is attacked,{row},untargeted_pgd10,{value}\n"
-        known = {"score-a": ({}, scores(1))}
-        folders.append(put(tmp_path / name, known, oblivious=rows, otherwise=otherwise))
+            for defense in ("none", "rotation", "mi_ol"):
+                row = {"model": model, "defense": defense}
+                rows += f"{row_name(row)},90.0,1.0\n"
+                parameters += f"{row_name(row)},-\n"
+                for attacked, right in (("label", 10), ("prediction", 20)):
+                    if (attacked, defense) != ("prediction", "rotation"):
+                        result = scores(right, row=row)
+                        identity = {"attack_label": attacked, "row": row}
+                        known[f"score-{model}-{defense}-{attacked}"] = (identity, result)
+        folders.append(put(tmp_path / name, known, oblivious=rows, parameters=parameters))
     mixup, *others = findings.papers_net(folders)
     assert [cells[0] for cells in others] == [
         "Mixup + MI-OL",
@@ -386,16 +392,31 @@ def test_choices_are_told_where_they_matter(tmp_path):
     assert not any(row == "B" for row, _, _ in told)
 
 
+def attacked_rows(label: dict[str, int], prediction: dict[str, int]) -> dict[str, tuple]:
+    """Score records of mixup rows by defense, of which so many of 1,000 images are right."""
+    found = {}
+    for attacked, rights in (("label", label), ("prediction", prediction)):
+        for defense, right in rights.items():
+            row = {"model": "mixup", "defense": defense}
+            identity = {"attack_label": attacked, "row": row}
+            found[f"score-mixup-{defense}-{attacked}"] = (identity, scores(right, row=row))
+    # with test images as sample pool: not the study's
+    other = {"attack_label": "prediction", "pool": "test"}
+    row = {"model": "mixup", "defense": "guo"}
+    return found | {"score-mixup-guo-pool": (other, scores(1, row=row))}
+
+
 def test_the_papers_net_stands_beside_the_paper_with_label_and_prediction_attacked(tmp_path):
     cell = "untargeted_pgd10,untargeted_pgd10 low,untargeted_pgd10 high"
     rows = "Mixup,0.2,0.1,0.7\nMixup + MI-OL,20.0,18.0,22.0\nMixup + another,9.0,8.0,9.9\n"
     rows += "Mixup + Guo et al. (2018),5.0,4.0,6.0\n"
-    otherwise = "choice,row,column,here,otherwise\n"
-    for row, value in (("Mixup", 3.6), ("Mixup + MI-OL", 25.0)):
-        otherwise += f"the prediction is attacked,{row},untargeted_pgd10,1,{value}\n"
-    tables = {"oblivious": f"row,{cell}\n{rows}", "otherwise": otherwise}
+    parameters = "row,parameters\n"
+    for line in rows.splitlines():
+        parameters += line.split(",")[0] + ",-\n"
+    tables = {"oblivious": f"row,{cell}\n{rows}", "parameters": parameters}
+    label, prediction = {"none": 2, "mi_ol": 200, "guo": 50}, {"none": 36, "mi_ol": 250}
     paper_net, compact = (
-        put(tmp_path / name, {"score-a": ({}, scores(1))}, **tables)
+        put(tmp_path / name, attacked_rows(label, prediction), **tables)
         for name in ("c10", "c10_compact")
     )
     mixup, ol, guo = beside_paper.reached(paper_net)
@@ -560,15 +581,18 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     assert f"Mixup: {counts[0]:,} test images. Interpolated AT: {counts[1]}, and a net" in readme
     [recipe] = [log.recipe for log in of_mixup.logs() if log.recipe["name"] == "interpolated_at"]
     stopped, planned = recipe["stop_epoch"], recipe["epochs"]
-    assert 46 < stopped < 47 < planned, "the 47th epoch"
-    assert "the 47th epoch (the paper's: 200)" in readme
+    assert f"stopped after {stopped:.4g} of {planned} epochs (the paper's: 200)" in readme
     reached = {cells[0]: cells for cells in beside_paper.reached(of_interpolated_at)}
     assert reached["Interpolated AT"][-1] == "prediction"
     for defense in ("MI-OL", "Guo et al. (2018)"):
         assert reached[f"Interpolated AT + {defense}"][-1] == "neither", "only the bare net"
     compact = RunFolder(paths.reference_root() / "c10_compact")
+    under = {row["row"]: row["standard"] for row in compact.table("beyond_rows")}
+    at, mi_ol = under["AT"], under["Interpolated AT + MI-OL"]
+    assert f"so does plain AT ({at} against {mi_ol} %)" in readme and float(at) >= float(mi_ol)
     met = [int(row["images"]) for row in compact.table("beyond_battery")]
     assert max(met) == 200 and max(n for n in met if n < 200) == 66
+    assert "slow ones: at most 66 images" in readme and "worst case, 200 images" in readme
     gains = compact.table("beyond_gains")
     [any_label] = [row for row in gains if row["comparison"].endswith("minus any label")]
     for attack in ("standard", "worst case"):
