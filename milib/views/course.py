@@ -1,6 +1,6 @@
 """What a notebook says as a course: the answer of the curated run, checks, and exercises.
 
-The answer's numbers are read from the tables of REFERENCE, and marked as such: they are no
+The answer's numbers are read from the tables of a curated run, and marked as such: they are no
 result of the notebook's own run.
 """
 
@@ -17,11 +17,15 @@ from milib.views.exercises import EXERCISES
 from milib.views.styling import KEYS
 
 REFERENCE = "c10_compact"
-"""The curated run whose answers the notebooks quote."""
+"""The curated run whose answers the notebooks quote, where PAPERS_NET names no other."""
+PAPERS_NET = {"04_oblivious": "c10_500"}
+"""Notebook -> the curated run of the paper's own net that it quotes."""
 WIDTH = 100
 """Characters in a printed line."""
 FIELD = re.compile(r"\{(\w+) \| (.+?) \| (.+?)\}")
 """A number in an answer: {table | what the row is of | column}."""
+COMPUTED = re.compile(r"(?<=N = )(\d+).*")
+"""What a table's settings say after images, epsilon and draws."""
 ANSWERS = {
     "01_train_mixup": (
         "More than ERM does, but not linear. The total variation from Eq. 3, which is 0 for a "
@@ -45,16 +49,21 @@ ANSWERS = {
         "{theory | MI decides y, % | MI-OL, Eq. 2} % under MI-OL."
     ),
     "04_oblivious": (
-        "Some, and no defense is first on both nets. On mixup, PGD-10 leaves "
+        "Some, at a cost of clean accuracy. On the paper's net with mixup, PGD-10 leaves "
         "{oblivious | Mixup | untargeted_pgd10} % bare, "
         "{oblivious | Mixup + MI-OL | untargeted_pgd10} % with MI-OL and "
         "{oblivious | Mixup + Guo et al. (2018) | untargeted_pgd10} % with the simpler defense "
-        "of Guo et al. On interpolated AT it leaves "
+        "of Guo et al. With interpolated AT, stopped early, it leaves "
         "{oblivious | Interpolated AT | untargeted_pgd10} %, "
         "{oblivious | Interpolated AT + MI-OL | untargeted_pgd10} % and "
-        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10} %. MI-OL costs "
-        "clean accuracy: {oblivious | Mixup | clean} % falls to "
-        "{oblivious | Mixup + MI-OL | clean} % on mixup."
+        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10} %; the paper prints "
+        "{oblivious | Interpolated AT | untargeted_pgd10 paper} %, "
+        "{oblivious | Interpolated AT + MI-OL | untargeted_pgd10 paper} % and "
+        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10 paper} %. So few "
+        "images cannot tell MI-OL from Guo et al. there. On mixup, clean accuracy falls from "
+        "{oblivious | Mixup | clean} % to {oblivious | Mixup + MI-OL | clean} % with MI-OL, on "
+        "interpolated AT from {oblivious | Interpolated AT | clean} % to "
+        "{oblivious | Interpolated AT + MI-OL | clean} %."
     ),
     "05_detection": (
         "On mixup, yes; on interpolated AT, no. On mixup the area under the ROC curve is "
@@ -111,44 +120,45 @@ ANSWERS = {
 """Notebook -> its answer. A test compares the words with the numbers."""
 
 
-def _table(name: str) -> dict[str, dict[str, str]]:
+def _table(run: str, name: str) -> dict[str, dict[str, str]]:
     """What a row is of -> column -> number as the curated table holds it."""
-    path = reference_root() / REFERENCE / "tables" / f"{name}.csv"
+    path = reference_root() / run / "tables" / f"{name}.csv"
     with open(path, newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     keys = list(itertools.takewhile(KEYS.__contains__, lines[0]))
     return {", ".join(line[key] for key in keys): line for line in lines}
 
 
-def quoted(table: str, row: str, column: str) -> str:
-    """A number of the curated run, as its table holds it.
+def quoted(table: str, row: str, column: str, run: str = REFERENCE) -> str:
+    """A number of a curated run, as its table holds it.
 
     - table: the name of its file in tables/.
     - row: what the row is of: its leading columns, joined by commas.
     - column: as the file names it.
+    - run: the curated run (default: c10_compact).
 
     Raises KeyError for a row or column that is not there, OSError without the file.
     """
-    return _table(table)[row][column]
+    return _table(run, table)[row][column]
 
 
 def answer(notebook: str) -> None:
-    """Print what the curated run answers to a notebook's question, marked as its numbers.
+    """Print what a curated run answers to a notebook's question, marked as its numbers.
 
     - notebook: its file name without the ending.
 
     Where the curated run is not there (milib was installed without the clone), that is said.
     """
-    text = ANSWERS[notebook]
+    text, run = ANSWERS[notebook], PAPERS_NET.get(notebook, REFERENCE)
     table = FIELD.findall(text)[0][0]
     try:
-        noted = json.loads((reference_root() / REFERENCE / "run.json").read_text("utf-8"))
-        said = FIELD.sub(lambda found: quoted(*found.groups()), text)
+        noted = json.loads((reference_root() / run / "run.json").read_text("utf-8"))
+        said = FIELD.sub(lambda found: quoted(found[1], found[2], found[3], run), text)
     except (OSError, UserError):
-        print(f"The curated run {REFERENCE} is not here: a clone of the project has it.")
+        print(f"The curated run {run} is not here: a clone of the project has it.")
         return
-    settings = noted["tables"][table]["settings"]
-    mark = f"From the curated run {REFERENCE}, not this run (CIFAR-10, {settings}):"
+    settings = COMPUTED.sub(r"\1", noted["tables"][table]["settings"])
+    mark = f"From the curated run {run}, not this run (CIFAR-10, {settings}):"
     for text in (mark, said.replace(" %", "\u00a0%")):  # no line begins with a percent sign
         print(textwrap.fill(text, WIDTH))
 

@@ -14,20 +14,23 @@ from milib.views.exercises import EXERCISES
 RUN = params.load(paths.parameter_file("digits"))
 
 
-def value(table: str, row: str, column: str) -> float:
-    return float(course.quoted(table, row, column))
+def value(table: str, row: str, column: str, run: str = course.REFERENCE) -> float:
+    return float(course.quoted(table, row, column, run))
 
 
 @pytest.mark.parametrize("notebook", course.ANSWERS)
 def test_an_answer_is_marked_and_quotes_the_curated_tables(notebook, capsys):
     course.answer(notebook)
     mark, *lines = capsys.readouterr().out.splitlines()
-    assert mark.startswith("From the curated run c10_compact, not this run (CIFAR-10, ")
+    run = "c10_500" if notebook == "04_oblivious" else "c10_compact"
+    assert mark.startswith(f"From the curated run {run}, not this run (CIFAR-10, ")
     assert mark.endswith(" test images, eps = 8/255, N = 30):")
+    page = (paths.project_root() / "notebooks" / f"{notebook}.ipynb").read_text("utf-8")
+    assert f"read from the tables of the curated run `{run}`, which comes with the clone." in page
     said, place = " ".join(lines).replace("\u00a0", " "), 0
     assert "{" not in said and max(map(len, [mark, *lines])) <= 100
     for field in course.FIELD.findall(course.ANSWERS[notebook]):
-        place = said.index(course.quoted(*field), place)
+        place = said.index(course.quoted(*field, run), place)
 
 
 def test_an_answer_has_a_notebook_of_its_own():
@@ -47,16 +50,24 @@ def test_the_words_of_the_answers_are_those_of_the_numbers():
         assert value("theory", "Delta F_y", mode) > 0 > value("theory", "Delta F_yhat", mode)
         assert value("theory", "MI decides y, %", mode) < 20
     bare, mi_ol, guo = (
-        value("oblivious", f"Mixup{more}", "untargeted_pgd10")
+        value("oblivious", f"Mixup{more}", "untargeted_pgd10", "c10_500")
         for more in ("", " + MI-OL", " + Guo et al. (2018)")
     )
     assert bare < mi_ol < guo
     bare, mi_ol, guo = (
-        value("oblivious", f"Interpolated AT{more}", "untargeted_pgd10")
+        value("oblivious", f"Interpolated AT{more}", "untargeted_pgd10", "c10_500")
         for more in ("", " + MI-OL", " + Guo et al. (2018)")
     )
     assert bare < guo < mi_ol
-    assert value("oblivious", "Mixup + MI-OL", "clean") < value("oblivious", "Mixup", "clean")
+    row, ends = "Interpolated AT + Guo et al. (2018)", []
+    for end in ("low", "high"):
+        ends.append(value("paired", row, f"untargeted_pgd10, points {end}", "c10_500"))
+    assert ends[0] < 0 < ends[1], "so few images cannot tell the two apart"
+    for name in ("Mixup", "Interpolated AT"):
+        with_mi, alone = (
+            value("oblivious", f"{name}{more}", "clean", "c10_500") for more in (" + MI-OL", "")
+        )
+        assert with_mi < alone
     mixup, other = ("Mixup", "Interpolated AT")
     assert value("detection", f"{mixup}, MI-PL", "AUC, all") > 0.8
     turned = 1 - value("detection", f"{mixup}, plain confidence", "AUC, all")
@@ -100,7 +111,7 @@ def test_without_the_curated_run_one_line_says_so(missing, tmp_path, monkeypatch
     gone = (lambda: tmp_path) if missing == "folder" else nowhere
     monkeypatch.setattr(course, "reference_root", gone)
     course.answer("04_oblivious")
-    line = "The curated run c10_compact is not here: a clone of the project has it.\n"
+    line = "The curated run c10_500 is not here: a clone of the project has it.\n"
     assert capsys.readouterr().out == line
 
 
