@@ -258,7 +258,8 @@ def test_question_then_the_answer_of_the_real_run_then_what_the_digits_show(path
     assert re.search(r"^\*\*.+\?\*\*$", opening.source, re.M)
     assert before.source.startswith("## The answer on CIFAR-10\n")
     assert shown.source.endswith(f'\ncourse.answer("{path.stem}")')
-    assert printed(shown).startswith("From the curated run c10_compact, not this run (CIFAR-10, ")
+    [run] = re.findall("tables of the curated run `(\\w+)`", before.source)
+    assert printed(shown).startswith(f"From the curated run {run}, not this run (CIFAR-10, ")
     assert digits.source.startswith("**What the digits will show:** ")
 
 
