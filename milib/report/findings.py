@@ -224,7 +224,6 @@ def _render(template: str, reference: Path) -> str:
         baselines=[NAMES[name] for name in BASELINES],
         answer=answer(folders),
         papers_net=papers_net(folders),
-        compact_nets=[net for run, net in nets(folders) if run.name == "c10_compact"],
     )
 
 
