@@ -2,7 +2,7 @@
 
 from milib import statistics
 from milib.report import verdicts
-from milib.report.results import images_of, measured, settings_of
+from milib.report.results import measured, settings_of
 from milib.report.run_folder import RunFolder
 from milib.study.comparisons import Comparison
 from milib.study.rows import PRIMARY, accuracies, paper_table, parameters, row_name
@@ -22,7 +22,7 @@ def reached(run: RunFolder) -> list[list[str]]:
     settings = settings_of(run)
     if settings.model != "resnet50":
         return []
-    paper, images, shares = paper_table(settings), images_of(run, "score"), _shares(run)
+    paper, measured_rows = paper_table(settings), _by_label(run)
     chosen = {row["row"]: row["parameters"] for row in run.table("parameters")}
     found = []
     for row in run.table("oblivious"):
@@ -32,31 +32,30 @@ def reached(run: RunFolder) -> list[list[str]]:
             continue
         told, cells, here = [], [row["row"], printed], (name, chosen[row["row"]])
         for attacked in ("label", "prediction"):
-            shown, difference, holds = "–", "–", False
-            share = shares.get((attacked, *here))
-            if share is not None:
+            shown, difference = "–", "–"
+            if (record := measured_rows.get((attacked, *here))) is not None:
+                share = accuracies(record)[PRIMARY]
                 shown = measured(row, PRIMARY) if attacked == "label" else f"{100 * share:.1f}"
-                difference, holds = _minus(share, printed, images)
+                difference, holds = _minus(share, len(record["labels"]), printed)
+                told += [attacked] if holds else []
             cells += [shown, difference]
-            told += [attacked] * holds
-        missed = "neither" if ("prediction", *here) in shares else "not with the label"
+        missed = "neither" if ("prediction", *here) in measured_rows else "not with the label"
         found.append([*cells, " and ".join(told) or missed])
     return found
 
 
-def _shares(run: RunFolder) -> dict[tuple[str, str, str], float]:
-    """What is attacked, row and parameters -> accuracy in [0, 1], with the study's sample pool."""
+def _by_label(run: RunFolder) -> dict[tuple[str, str, str], dict]:
+    """What is attacked, row and parameters -> its scores with the study's sample pool."""
     found = {}
     for record in verdicts.records(run, "score"):
         identity, result = record["identity"], record["result"]
         if identity.get("pool", "train") == "train" and PRIMARY in result["cells"]:
             row = result["row"]
-            key = (identity["attack_label"], row_name(row), parameters(row))
-            found[key] = accuracies(result)[PRIMARY]
+            found[identity["attack_label"], row_name(row), parameters(row)] = result
     return found
 
 
-def _minus(share: float, printed: str, images: int) -> tuple[str, bool]:
+def _minus(share: float, images: int, printed: str) -> tuple[str, bool]:
     """Here minus the paper in points with its interval, and whether that holds 0."""
     theirs = float(printed) / 100
     values = statistics.two_proportions(share, images, theirs, PAPER_IMAGES)

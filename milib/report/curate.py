@@ -1,7 +1,7 @@
 """Keep a finished run as evidence: `python -m milib.report.curate RUN`.
 
 What the run's notebooks last used is copied to outputs/reference/RUN, in few files: see
-`run_folder`. Then outputs/reference/FINDINGS.md and the README's table are written anew, from all
+`run_folder`. Then outputs/reference/FINDINGS.md and the README's tables are written anew, from all
 runs that lie there.
 """
 
@@ -18,7 +18,16 @@ import nbformat
 from milib import files
 from milib.errors import UserError
 from milib.report import findings
-from milib.report.run_folder import NOTED, NOTES, PACKED, RunFolder, listed, opened_with, pack
+from milib.report.run_folder import (
+    NOTED,
+    NOTES,
+    PACKED,
+    RunFolder,
+    completed,
+    listed,
+    opened_with,
+    pack,
+)
 from milib.study import paths
 from milib.study.store import read_json
 
@@ -169,8 +178,9 @@ def _check_as_it_ran(run: RunFolder, notebook: str) -> None:
     if not notes["profile"][notebook]["entries"]:
         raise UserError(f"{path} has no profile, which names its records: {again}")
     ran, opened = notes["parameters"].get(notebook), opened_with(run.path, notebook)
-    # an earlier version opened it without the keys that came later
-    if ran != opened and not (ran and opened and ran | opened == ran):
+    if opened and ran != opened:  # an earlier version opened it without the keys that came later
+        opened = completed(opened)
+    if ran != opened:
         raise UserError(f"{path} was opened with other parameters since it ran: {again}")
     if ran and ran.get("run", run.name) != run.name:
         raise UserError(f"{path} is of run '{ran['run']}', not '{run.name}': take its own folder")
@@ -204,7 +214,7 @@ def shown_as_svg(run: str) -> set[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """The command line. Without a run it writes FINDINGS.md and the README's table alone.
+    """The command line. Without a run it writes FINDINGS.md and the README's tables alone.
 
     - arguments: names of runs.
 

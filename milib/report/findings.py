@@ -1,4 +1,4 @@
-"""What the curated runs found: FINDINGS.md and the README's table.
+"""What the curated runs found: FINDINGS.md and the README's tables.
 
 The words are in the templates findings.md.j2 and readme.md.j2; the values come from the runs'
 records, tables and training logs alone.
@@ -140,12 +140,12 @@ def nets(folders: list[RunFolder]) -> list[tuple[RunFolder, results.Defended]]:
 def papers_net(folders: list[RunFolder]) -> list[list[str]]:
     """The rows of the paper's net that were attacked at the prediction too, for the README.
 
-    - folders: the runs; a net's rows come from the first run that measured it.
+    - folders: the runs, of which PAPERS_NET count; a net's rows come from the first that has it.
 
     Cells: row; clean accuracy; then those of `beside_paper.reached` but the last.
     """
     found = []
-    for run, net in nets(folders):
+    for run, net in nets([run for run in folders if run.name in PAPERS_NET]):
         clean = {row["row"]: results.measured(row, "clean") for row in run.table("oblivious")}
         for row, *with_label, prediction, minus, _ in beside_paper.reached(run):
             if row.partition(" + ")[0] == net.model and prediction != "–":
@@ -156,10 +156,14 @@ def papers_net(folders: list[RunFolder]) -> list[list[str]]:
 def answer(folders: list[RunFolder]) -> dict:
     """The values of the five sentences; empty where a run that they speak of is missing.
 
-    - folders: the runs.
+    - folders: the runs. c10_compact has notebook 08.
     """
     named = {run.name: run for run in folders}
     if not {"c10", "c10_compact"} <= set(named):
+        return {}
+    compact = named["c10_compact"]
+    worst = {net.model: net.worst for net in results.defended(compact)}
+    if None in worst.values():
         return {}
     measured, guo, prediction = [], [], []
     for run in folders:
@@ -169,21 +173,15 @@ def answer(folders: list[RunFolder]) -> dict:
         for row in results.choices(run):
             if row["choice"] == "the prediction is attacked":
                 prediction.append(first(row["difference"]))
-    compact = named["c10_compact"]
-    of_compact = results.defended(compact)
-    strongest = {net.model: net.strongest for net in of_compact}
-    worst = all(net.worst is not None for net in of_compact)
     return {
         "nets": len(nets(folders)),
         "gains": span([first(net.gain) for net in measured]),
         "costs": span([first(net.clean) - first(net.mi_clean) for net in measured]),
         "guo": span(guo),
         "prediction": span(prediction),
-        "mixup": strongest["Mixup"],
-        "interpolated_at": strongest["Interpolated AT"],
+        "mixup": worst["Mixup"],
+        "interpolated_at": worst["Interpolated AT"],
         "auc": results.detection(compact),
-        "worst": worst,
-        "images": results.images_of(compact, "beyond" if worst else "adaptive"),
         "compact": tested(compact),
         "paper_net": tested(*(named[name] for name in PAPERS_NET if name in named)),
     }
@@ -236,7 +234,7 @@ def text(reference: Path) -> str:
 
 
 def readme(page: str, reference: Path) -> str:
-    """The README with its table of results between its two marks.
+    """The README with its tables of results between its two marks.
 
     - page: the README as it stands.
     - reference: the folder of the curated runs.

@@ -53,11 +53,11 @@ def measured(row: dict[str, str], column: str) -> str:
     return text
 
 
-ATTACKS_OF_08 = {
-    "standard": "the standard of notebook 8",
-    "worst case": "the worst case over all attacks",
+STRONGER = {
+    "standard": ("the standard of notebook 8", "the same attack"),
+    "worst case": ("the worst case over all attacks", "its own worst case"),
 }
-"""Attacks of notebook 08, and what they are called."""
+"""Attacks stronger than the paper's: what they are called, on MI-OL and on the bare model."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,15 @@ class Attack:
     """An attack that knows MI-OL.
 
     - name: of the attack.
-    - left, bare: accuracy in percent of the model with MI-OL, and of the bare model under the
-      attack's counterpart without MI, with intervals.
+    - left: accuracy in percent of the model with MI-OL, with its interval.
+    - on_bare: the attack's counterpart on the bare model.
+    - bare: what that leaves, as in `left`.
     - images: on how many test images.
     """
 
     name: str
     left: str
+    on_bare: str
     bare: str
     images: int
 
@@ -167,8 +169,8 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
         for variant in ADAPTIVE:
             if left := measured(last, f"{model}, {variant}"):
                 name = f"{WORDS.get(variant, variant)}, {last['adaptive samples']} samples"
-                found.append(Attack(name, left, bare, images_of(run, "adaptive")))
-    standard = _both(run, model, "adaptive_standard", "standard")
+                found.append(Attack(name, left, "PGD-10", bare, images_of(run, "adaptive")))
+    standard = _stronger(run, model, "adaptive_standard", "standard")
     return found if standard is None else [*found, standard]
 
 
@@ -178,16 +180,17 @@ def worst_case(run: RunFolder, model: str) -> Attack | None:
     - run: the run's folder.
     - model: its name in tables.
     """
-    return _both(run, model, "beyond_left", "worst case")
+    return _stronger(run, model, "beyond_left", "worst case")
 
 
-def _both(run: RunFolder, model: str, table: str, attack: str) -> Attack | None:
-    """An attack of 08 on a model with MI-OL and bare, where the table has both."""
+def _stronger(run: RunFolder, model: str, table: str, attack: str) -> Attack | None:
+    """One of STRONGER on a model with MI-OL and bare, where the table has both."""
     rows = {row["row"]: row for row in run.table(table)}
     if not {model, f"{model} + MI-OL"} <= set(rows):
         return None
     left, bare = (measured(rows[name], attack) for name in (f"{model} + MI-OL", model))
-    return Attack(ATTACKS_OF_08[attack], left, bare, images_of(run, "beyond"))
+    name, on_bare = STRONGER[attack]
+    return Attack(name, left, on_bare, bare, images_of(run, "beyond"))
 
 
 def images_of(run: RunFolder, name: str) -> int:

@@ -306,10 +306,17 @@ def parameters_of(folder: Path, notebook: str) -> dict | None:
     content = read_json(folder / "notebooks" / f"{notebook}.ipynb", {})
     metadata = content.get("metadata", {}) if isinstance(content, dict) else {}
     injected = metadata.get("papermill", {}).get("parameters")
-    if injected:
-        with contextlib.suppress(UserError):
-            return json.loads(json.dumps(dataclasses.asdict(params.build(injected))))
-    return opened_with(folder, notebook)
+    return (injected and completed(injected)) or opened_with(folder, notebook)
+
+
+def completed(given: dict) -> dict | None:
+    """Parameters as JSON has them, every key of this version; None where it does not know one.
+
+    - given: the parameters; keys that are missing have their defaults.
+    """
+    with contextlib.suppress(UserError):
+        return json.loads(json.dumps(dataclasses.asdict(params.build(given))))
+    return None
 
 
 def opened_with(folder: Path, notebook: str) -> dict | None:

@@ -17,14 +17,14 @@ from milib.views.exercises import EXERCISES
 from milib.views.styling import KEYS
 
 REFERENCE = "c10_compact"
-"""The curated run whose answers the notebooks quote, where PAPERS_NET names no other."""
-PAPERS_NET = {"04_oblivious": "c10_500"}
-"""Notebook -> the curated run of the paper's own net that it quotes."""
+"""The curated run whose answers the notebooks quote, where OTHERS names no other."""
+OTHERS = {"04_oblivious": "c10_500"}
+"""Notebook -> the curated run that it quotes instead: that of the paper's own net."""
 WIDTH = 100
 """Characters in a printed line."""
 FIELD = re.compile(r"\{(\w+) \| (.+?) \| (.+?)\}")
 """A number in an answer: {table | what the row is of | column}."""
-COMPUTED = re.compile(r"(?<=N = )(\d+).*")
+AFTER_DRAWS = re.compile(r"(?<=N = )(\d+).*")
 """What a table's settings say after images, epsilon and draws."""
 ANSWERS = {
     "01_train_mixup": (
@@ -56,11 +56,17 @@ ANSWERS = {
         "of Guo et al. With interpolated AT, stopped early, it leaves "
         "{oblivious | Interpolated AT | untargeted_pgd10} %, "
         "{oblivious | Interpolated AT + MI-OL | untargeted_pgd10} % and "
-        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10} %; the paper prints "
+        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10} %: so few images "
+        "cannot tell MI-OL from Guo et al. there. Where it attacks the net's prediction instead "
+        "of the label, as the authors' code does, it leaves "
+        "{otherwise | the prediction is attacked, Interpolated AT, untargeted_pgd10 | otherwise} "
+        "%, {otherwise | the prediction is attacked, Interpolated AT + MI-OL, untargeted_pgd10 | "
+        "otherwise} % and {otherwise | the prediction is attacked, Interpolated AT + Guo et al. "
+        "(2018), untargeted_pgd10 | otherwise} %. The paper prints "
         "{oblivious | Interpolated AT | untargeted_pgd10 paper} %, "
         "{oblivious | Interpolated AT + MI-OL | untargeted_pgd10 paper} % and "
-        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10 paper} %. So few "
-        "images cannot tell MI-OL from Guo et al. there. On mixup, clean accuracy falls from "
+        "{oblivious | Interpolated AT + Guo et al. (2018) | untargeted_pgd10 paper} %. On mixup, "
+        "clean accuracy falls from "
         "{oblivious | Mixup | clean} % to {oblivious | Mixup + MI-OL | clean} % with MI-OL, on "
         "interpolated AT from {oblivious | Interpolated AT | clean} % to "
         "{oblivious | Interpolated AT + MI-OL | clean} %."
@@ -149,7 +155,7 @@ def answer(notebook: str) -> None:
 
     Where the curated run is not there (milib was installed without the clone), that is said.
     """
-    text, run = ANSWERS[notebook], PAPERS_NET.get(notebook, REFERENCE)
+    text, run = ANSWERS[notebook], OTHERS.get(notebook, REFERENCE)
     table = FIELD.findall(text)[0][0]
     try:
         noted = json.loads((reference_root() / run / "run.json").read_text("utf-8"))
@@ -157,7 +163,7 @@ def answer(notebook: str) -> None:
     except (OSError, UserError):
         print(f"The curated run {run} is not here: a clone of the project has it.")
         return
-    settings = COMPUTED.sub(r"\1", noted["tables"][table]["settings"])
+    settings = AFTER_DRAWS.sub(r"\1", noted["tables"][table]["settings"])
     mark = f"From the curated run {run}, not this run (CIFAR-10, {settings}):"
     for text in (mark, said.replace(" %", "\u00a0%")):  # no line begins with a percent sign
         print(textwrap.fill(text, WIDTH))
