@@ -565,8 +565,13 @@ def test_the_words_of_the_findings_are_true_of_the_records():
     assert auc["Mixup"]["MI-PL"] > 0.75 and abs(auc["ERM"]["MI-PL"] - 0.5) < 0.06
     assert 1 - auc["ERM"]["plain confidence"] > auc["ERM"]["MI-PL"] + 0.3
     assert abs(1 - auc["Mixup"]["plain confidence"] - auc["Mixup"]["MI-PL"]) < 0.02
-    for model in ("AT", "Interpolated AT"):
-        assert max(auc[model]["MI-PL"], auc[model]["MI-OL"]) < 0.5 < auc[model]["plain confidence"]
+    papers = results.detection(RunFolder(REFERENCE / "c10_500"))
+    mi_pl, confidence = (float(papers["Mixup"][name]) for name in ("MI-PL", "plain confidence"))
+    assert mi_pl > 0.7 and 0.5 < 1 - confidence < mi_pl - 0.15
+    of_adversarial = [auc["AT"], auc["Interpolated AT"], papers["Interpolated AT"]]
+    for found in of_adversarial:
+        with_mi = max(float(found["MI-PL"]), float(found["MI-OL"]))
+        assert with_mi < 0.5 < float(found["plain confidence"])
     robust = {row["model"]: float(row["untargeted_pgd10"]) for row in compact.table("bare")}
     assert robust["Mixup"] < 1 and 2 < robust["AT"] - robust["Interpolated AT"] < 4
 
