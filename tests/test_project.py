@@ -133,6 +133,19 @@ def test_every_command_has_help_and_does_nothing_else(name, monkeypatch, capsys)
     assert called in said and "--help" in said
 
 
+def test_the_tracked_tree_stays_small():
+    """30 MiB, apart from the weights of the paper's net."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not listed:
+        pytest.skip("no git, or no clone: what is tracked is not known")
+    total = 0
+    for name in listed.rstrip("\0").split("\0"):
+        if not name.startswith(("outputs/reference/c10/check", "outputs/reference/c100/check")):
+            total += (ROOT / name).stat().st_size if (ROOT / name).is_file() else 0
+    assert total < 30 * 2**20
+
+
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120

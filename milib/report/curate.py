@@ -18,6 +18,7 @@ import nbformat
 from milib import files
 from milib.errors import UserError
 from milib.report import findings
+from milib.report.pictures import small, small_text
 from milib.report.run_folder import (
     NOTED,
     NOTES,
@@ -31,6 +32,8 @@ from milib.report.run_folder import (
 from milib.study import paths
 from milib.study.store import read_json
 
+PNG = "image/png"
+"""The kind of a notebook's output that is a picture."""
 PAGES = ("README.md", "outputs/reference/FINDINGS.md")
 """The pages whose SVG figures are kept; of every other figure the PNG is enough."""
 
@@ -62,7 +65,7 @@ def kept_records(run: RunFolder) -> dict[str, dict]:
 
 
 def tidy(path: Path) -> bytes:
-    """An executed notebook without what papermill notes about the machine.
+    """An executed notebook with small pictures, without what papermill notes about the machine.
 
     - path: the notebook.
 
@@ -82,8 +85,11 @@ def tidy(path: Path) -> bytes:
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             kept["jupyter"] = {"source_hidden": True}
         cell.metadata = kept
-        if any(output.output_type == "error" for output in cell.get("outputs", [])):
-            raise UserError(f"{path} stopped with an error: run it again")
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                raise UserError(f"{path} stopped with an error: run it again")
+            if PNG in output.get("data", {}):
+                output.data[PNG] = small_text(output.data[PNG])
     text = nbformat.writes(notebook)
     for place in (str(paths.project_root()), os.path.expanduser("~/")):
         if len(place) > 3 and place in text:
@@ -160,6 +166,7 @@ def curate(folder: Path, target: Path) -> None:
     records = before.records() | kept_records(run)
     notes = merged(before.notes(), run.notes() | {"profile": timed(run)}, set(notebooks))
     used, as_svg = named_records(notes["profile"]), shown_as_svg(target.name)
+    exhibits = _exhibits(run.path, as_svg)
     # before the notes are written: what is killed in between finds in them what is still to go
     _remove(target, before.notes(), notes, as_svg)
     files.write_atomic(target / PACKED, pack({n: records[n] for n in records if n in used}))
@@ -167,8 +174,8 @@ def curate(folder: Path, target: Path) -> None:
     files.write_atomic(target / NOTES, text.encode())
     for name, content in notebooks.items():
         files.write_atomic(target / "notebooks" / f"{name}.ipynb", content)
-    for path in _exhibits(run.path, as_svg):
-        files.write_atomic(target / path.relative_to(run.path), path.read_bytes())
+    for path, content in exhibits.items():
+        files.write_atomic(target / path, content)
 
 
 def _check_as_it_ran(run: RunFolder, notebook: str) -> None:
@@ -186,10 +193,15 @@ def _check_as_it_ran(run: RunFolder, notebook: str) -> None:
         raise UserError(f"{path} is of run '{ran['run']}', not '{run.name}': take its own folder")
 
 
-def _exhibits(folder: Path, as_svg: set[str]) -> list[Path]:
-    """The files of a live run's tables and figures that are kept."""
+def _exhibits(folder: Path, as_svg: set[str]) -> dict[Path, bytes]:
+    """The files of a live run's tables and figures that are kept, with small pictures."""
     found = listed(folder, "tables/*.csv") + listed(folder, "figures/*.png")
-    return found + [path for path in listed(folder, "figures/*.svg") if path.stem in as_svg]
+    found += [path for path in listed(folder, "figures/*.svg") if path.stem in as_svg]
+    contents = {}
+    for path in found:
+        content = path.read_bytes()
+        contents[path.relative_to(folder)] = small(content) if path.suffix == ".png" else content
+    return contents
 
 
 def _remove(target: Path, before: dict, notes: dict, as_svg: set[str]) -> None:

@@ -20,6 +20,7 @@ import yaml
 from milib.errors import UserError
 from milib.files import digest, write_atomic
 from milib.report.curate import shown_as_svg
+from milib.report.pictures import small
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
 from milib.study.identity import code_digest
@@ -63,6 +64,7 @@ def redraw(run: RunFolder) -> list[str]:
         for name in run.figures():
             for ending in ("png", "svg") if name in as_svg else ("png",):
                 content = (folder / "figures" / f"{name}.{ending}").read_bytes()
+                content = small(content) if ending == "png" else content
                 write_atomic(run.path / "figures" / f"{name}.{ending}", content)
             drawn.append(name)
     return drawn

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import nbformat
@@ -10,6 +11,7 @@ import pytest
 from milib import files
 from milib.errors import UserError
 from milib.report import curate, index
+from milib.report.pictures import small
 from milib.report.results import settings_of
 from milib.report.run_folder import PACKED, RunFolder, pack
 from milib.study import params, paths
@@ -21,7 +23,7 @@ COMMITTED = sorted(path.parent for path in REFERENCE.glob(f"*/{PACKED}"))
 
 
 @pytest.fixture
-def run(tmp_path) -> Path:
+def run(tmp_path, picture) -> Path:
     """A finished run with one notebook, two records it used, one it did not, table and figure."""
     store = Store(tmp_path / "mine", tmp_path / "none", "04_oblivious")
     store.record("score-old", {"n": 1}, lambda: {"old": True})
@@ -38,7 +40,10 @@ def run(tmp_path) -> Path:
     cell = nbformat.v4.new_code_cell(
         "1 + 1",
         execution_count=2,
-        outputs=[nbformat.v4.new_output("stream", text="2")],
+        outputs=[
+            nbformat.v4.new_output("stream", text="2"),
+            nbformat.v4.new_output("display_data", {"image/png": b64encode(picture).decode()}),
+        ],
         metadata={"papermill": {"duration": 1}, "tags": ["t"]},
     )
     noted = {"papermill": {"input_path": str(tmp_path), "duration": 12.34}}
@@ -49,7 +54,7 @@ def run(tmp_path) -> Path:
         "profile/04_oblivious.parameters": b'{"seed": 1}',
         "tables/oblivious.csv": b"row,clean\nMixup,1.0\n",
         "tables/oblivious.json": made,
-        "figures/oblivious.png": b"png" * 10,
+        "figures/oblivious.png": picture,
         "figures/oblivious.svg": b"<svg/>",
         "figures/oblivious.json": made,
     }.items():
@@ -85,7 +90,7 @@ def curated_before(target: Path, **figures: str) -> None:
         files.write_atomic(target / "figures" / f"{name}.png", b"png")
 
 
-def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
+def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path, picture):
     target = tmp_path / "reference" / "c10_compact"
     curated_before(target)
     files.write_atomic(target / "checkpoints" / "mixup.safetensors", b"weights")
@@ -106,6 +111,9 @@ def test_what_was_used_is_kept_and_replaces_what_lay_there(run, tmp_path):
     notebook = nbformat.read(target / "notebooks" / "04_oblivious.ipynb", 4)
     assert "papermill" not in notebook.metadata and notebook.cells[0].metadata == {"tags": ["t"]}
     assert notebook.cells[0].outputs[0].text == "2"
+    shown = b64decode(notebook.cells[0].outputs[1].data["image/png"])
+    assert shown == (target / "figures" / "oblivious.png").read_bytes() == small(picture)
+    assert len(shown) < len(picture)
     assert notebook.cells[1].metadata.jupyter == {"source_hidden": True}
 
 

@@ -1,11 +1,13 @@
 """Figures of a curated run, drawn anew from its records."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from milib.errors import UserError
 from milib.report import redraw
+from milib.report.pictures import small
 from milib.report.run_folder import RunFolder, pack
 from milib.study import params, paths
 from milib.study import store as stores
@@ -31,7 +33,7 @@ def test_todays_code_finds_what_older_code_made_elsewhere(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def curated(tmp_path, monkeypatch) -> Path:
+def curated(tmp_path, monkeypatch, picture) -> Path:
     """A curated run of one notebook, whose execution leaves two new figures."""
     folder = tmp_path / "mine"
     for name in ("roc.png", "roc.svg", "curve.png"):
@@ -43,22 +45,22 @@ def curated(tmp_path, monkeypatch) -> Path:
     (folder / "records.jsonl.xz").write_bytes(pack({}))
     monkeypatch.setattr(redraw, "shown_as_svg", lambda _: {"roc"})
     monkeypatch.setattr(redraw, "parameters", lambda *_: {"n_test": 3})
-    monkeypatch.setattr(redraw, "_execute", leave_figures)
+    monkeypatch.setattr(redraw, "_execute", partial(leave_figures, picture))
     return folder
 
 
-def leave_figures(notebook: str, path: Path) -> None:
+def leave_figures(picture: bytes, notebook: str, path: Path) -> None:
     assert notebook == "05_detection" and path.read_text() == "n_test: 3\n"
     made = path.parent / "mine" / "figures"
     made.mkdir(parents=True, exist_ok=True)
     for name in ("roc.png", "roc.svg", "curve.png", "curve.svg", "another.png"):
-        (made / name).write_text("new")
+        (made / name).write_bytes(picture)
 
 
-def test_the_figures_that_the_run_shows_are_replaced_and_no_others(curated):
+def test_the_figures_that_the_run_shows_are_replaced_and_no_others(curated, picture):
     assert redraw.redraw(RunFolder(curated)) == ["curve", "roc"]
-    found = {path.name: path.read_text() for path in (curated / "figures").iterdir()}
-    assert found == {"roc.png": "new", "roc.svg": "new", "curve.png": "new"}
+    found = {path.name: path.read_bytes() for path in (curated / "figures").iterdir()}
+    assert found == {"roc.png": small(picture), "roc.svg": picture, "curve.png": small(picture)}
 
 
 def test_a_run_that_is_not_curated_is_refused(tmp_path):
