@@ -26,7 +26,7 @@ def small(png: bytes) -> bytes:
         picture.load()
     except OSError:
         raise UserError("a figure is no PNG, or damaged: run its notebook again") from None
-    if picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255):
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")
     if picture.mode == "RGB" and picture.getcolors(CHART) is not None:
         method, dither = PIL.Image.Quantize.MAXCOVERAGE, PIL.Image.Dither.NONE
