@@ -5,6 +5,7 @@ from pathlib import Path
 from milib.recipes import STOP, length
 from milib.report.results import settings_of
 from milib.report.run_folder import RunFolder
+from milib.study.params import paper_run
 from milib.study.rows import NAMES
 from milib.views import provenance
 
@@ -35,14 +36,16 @@ def trained(run: RunFolder) -> str:
 
 
 def stopped(run: RunFolder) -> dict[str, str]:
-    """The models of a run whose training was stopped, by their names in tables: "46.8 of 60".
+    """The models of a run whose training was stopped, by their names in tables: after how much.
 
-    - run: the run's folder.
+    - run: the run's folder, of one that stands beside a table of the paper.
     """
     found = {}
     for name, recipe in recipes(run).items():
         if STOP in recipe:
-            found[NAMES[name]] = f"{recipe[STOP]:.4g} of {recipe['epochs']}"
+            done = f"{recipe[STOP]:.4g} of {recipe['epochs']} epochs"
+            papers = paper_run(settings_of(run).paper_table).epochs
+            found[NAMES[name]] = f"{done}; the paper trains {papers}"
     return found
 
 

@@ -11,7 +11,7 @@ from milib import files
 from milib.errors import UserError
 from milib.report import beside_paper, beyond_cells, findings, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
-from milib.study import paths
+from milib.study import params, paths
 from milib.study.claims import Comparison
 from milib.study.rows import row_name
 from milib.study.rules import claims_table
@@ -454,6 +454,8 @@ def test_weights_of_another_run_are_told(tmp_path):
     files.write_atomic(tmp_path / "c10" / "checkpoints" / source.name, source.read_bytes())
     told = trainings.trained(reading(tmp_path / "c10_500", stem))
     assert told.startswith("interpolated_at: resnet50 net, 46.8 of 60 epochs, PGD-10 inside (the ")
+    stopped = trainings.stopped(RunFolder(tmp_path / "c10_500"))
+    assert stopped == {"Interpolated AT": "46.8 of 60 epochs; the paper trains 200"}
 
 
 def test_training_is_told_from_the_logs(tmp_path):
@@ -601,7 +603,8 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
         assert paired[other]["minus"] == row and low < 0 < high, "cannot tell it from these"
     [recipe] = [log.recipe for log in of_mixup.logs() if log.recipe["name"] == "interpolated_at"]
     stopped, planned = recipe["stop_epoch"], recipe["epochs"]
-    assert f"stopped after {stopped:.4g} of {planned} epochs (the paper's: 200)" in readme
+    papers = params.load(paths.parameter_file("c10")).epochs
+    assert f"stopped after {stopped:.4g} of {planned} epochs (the paper's: {papers})" in readme
     reached = {cells[0]: cells for cells in beside_paper.reached(of_interpolated_at)}
     assert reached["Interpolated AT"][-1] == "prediction"
     for defense in ("MI-OL", "Guo et al. (2018)"):
@@ -610,6 +613,7 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     under = {row["row"]: row["standard"] for row in compact.table("beyond_rows")}
     at, mi_ol = under["AT"], under["Interpolated AT + MI-OL"]
     assert f"and plain AT about as much ({at} against {mi_ol} %)" in readme
+    assert float(at) >= float(mi_ol)
     met = [int(row["images"]) for row in compact.table("beyond_battery")]
     assert max(met) == 200 and max(n for n in met if n < 200) == 66
     assert "slow ones: at most 66 images" in readme and "worst case, 200 images" in readme
