@@ -18,7 +18,7 @@ from milib.views.styling import KEYS
 
 REFERENCE = "c10_compact"
 """The curated run whose answers the notebooks quote, where OTHERS names no other."""
-OTHERS = {"04_oblivious": "c10_500"}
+OTHERS = dict.fromkeys(("03_theory", "04_oblivious", "05_detection"), "c10_500")
 """Notebook -> the curated run that it quotes instead: that of the paper's own net."""
 WIDTH = 100
 """Characters in a printed line."""
@@ -77,7 +77,7 @@ ANSWERS = {
         "{detection | Mixup, MI-PL | at 5 % FPR, all} % at 5 % false positives. Plain confidence, "
         "where low means adversarial as in the paper, has "
         "{detection | Mixup, plain confidence | AUC, all}: PGD makes this net too confident. Read "
-        "the other way round it has 1 minus that, as much as MI-PL, without mixing. On "
+        "the other way round it has 1 minus that, still less than MI-PL. On "
         "interpolated AT MI-PL has {detection | Interpolated AT, MI-PL | AUC, all}, below one "
         "half, and plain confidence {detection | Interpolated AT, plain confidence | AUC, all}."
     ),
