@@ -181,10 +181,24 @@ def answer(folders: list[RunFolder]) -> dict:
         "prediction": span(prediction),
         "mixup": worst["Mixup"],
         "interpolated_at": worst["Interpolated AT"],
-        "auc": results.detection(compact),
+        "papers_net": standard_on_papers_net(folders),
+        "auc": {run.name: results.detection(run) for run in folders if run.table("detection")},
         "compact": tested(compact),
         "paper_net": tested(*(named[name] for name in PAPERS_NET if name in named)),
     }
+
+
+def standard_on_papers_net(folders: list[RunFolder]) -> dict[str, results.Attack]:
+    """Model -> what the standard attack leaves of the paper's net; empty where 07 has not run.
+
+    - folders: the runs, of which PAPERS_NET count.
+    """
+    found: dict[str, results.Attack] = {}
+    for run in (run for run in folders if run.name in PAPERS_NET):
+        for net in results.defended(run):
+            if (attack := results.standard(run, net.model)) is not None:
+                found.setdefault(net.model, attack)
+    return found
 
 
 def first(cell: str) -> float:

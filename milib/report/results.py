@@ -170,8 +170,17 @@ def adaptive(run: RunFolder, model: str) -> list[Attack]:
             if left := measured(last, f"{model}, {variant}"):
                 name = f"{WORDS.get(variant, variant)}, {last['adaptive samples']} samples"
                 found.append(Attack(name, left, "PGD-10", bare, images_of(run, "adaptive")))
-    standard = _stronger(run, model, "adaptive_standard", "standard")
-    return found if standard is None else [*found, standard]
+    known = standard(run, model)
+    return found if known is None else [*found, known]
+
+
+def standard(run: RunFolder, model: str) -> Attack | None:
+    """What the standard attack of 08 leaves in 07, with MI-OL and bare; None where 07 has it not.
+
+    - run: the run's folder.
+    - model: its name in tables.
+    """
+    return _stronger(run, model, "adaptive_standard", "standard")
 
 
 def worst_case(run: RunFolder, model: str) -> Attack | None:

@@ -217,6 +217,13 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
     assert found["paper_net"][0] == findings.tested(fewer)[0]
     assert findings.tested(fewer, more_images) == findings.tested(fewer)
     assert found["paper_net"] != findings.tested(fewer), "c10's verdicts come first"
+    assert list(found["auc"]) == ["c10_500", "c10_compact"] and found["papers_net"] == {}
+    rows = "Mixup,-,90.0,0.2\nMixup + MI-OL,ratio 0.5,80.0,1.1\n"
+    standard = tmp_path / "c10_500" / "tables" / "adaptive_standard.csv"
+    standard.write_text(f"row,parameters,clean,standard\n{rows}")
+    assert list(findings.answer(folders)["papers_net"]) == ["Mixup"]
+    text = " ".join(findings.text(tmp_path).split())
+    assert "alone: Mixup keeps 1.1&nbsp;% with MI-OL and 0.2&nbsp;% bare (200 images)" in text
 
 
 def test_the_answer_has_the_worst_case_where_the_compact_run_has_08(tmp_path):
