@@ -69,6 +69,7 @@ class Attack:
     - on_bare: the attack's counterpart on the bare model.
     - bare: what that leaves, as in `left`.
     - images: on how many test images.
+    - gain: left - bare in points, paired by image, where the attack is the same; else empty.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Attack:
     on_bare: str
     bare: str
     images: int
+    gain: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def _stronger(run: RunFolder, model: str, table: str, attack: str) -> Attack | N
         return None
     left, bare = (measured(rows[name], attack) for name in (f"{model} + MI-OL", model))
     name, on_bare = STRONGER[attack]
-    return Attack(name, left, on_bare, bare, images_of(run, "beyond"))
+    gain = signed(rows[model], "MI-OL minus this, points")
+    return Attack(name, left, on_bare, bare, images_of(run, "beyond"), gain)
 
 
 def images_of(run: RunFolder, name: str) -> int:

@@ -612,6 +612,14 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     stopped, planned = recipe["stop_epoch"], recipe["epochs"]
     papers = params.load(paths.parameter_file("c10")).epochs
     assert f"stopped after {stopped:.4g} of {planned} epochs (the paper's: {papers})" in readme
+    mixup, interpolated = (
+        results.standard(of_interpolated_at, name) for name in ("Mixup", "Interpolated AT")
+    )
+    assert mixup and findings.first(mixup.left) < 1
+    assert interpolated and ends(interpolated.gain)[0] < 0 < ends(interpolated.gain)[1]
+    left, bare = map(findings.first, (interpolated.left, interpolated.bare))
+    told = f"{interpolated.images} images of the paper's net show no gain ({left} %, bare {bare} %)"
+    assert told in readme
     reached = {cells[0]: cells for cells in beside_paper.reached(of_interpolated_at)}
     assert reached["Interpolated AT"][-1] == "prediction"
     for defense in ("MI-OL", "Guo et al. (2018)"):
