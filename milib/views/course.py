@@ -18,8 +18,8 @@ from milib.views.styling import KEYS
 
 REFERENCE = "c10_compact"
 """The curated run whose answers the notebooks quote, where OTHERS names no other."""
-OTHERS = dict.fromkeys(
-    ("03_theory", "04_oblivious", "05_detection", "07_adaptive_attacks"), "c10_500"
+OTHERS: dict[str, str] = dict.fromkeys(
+    ["03_theory", "04_oblivious", "05_detection", "07_adaptive_attacks"], "c10_500"
 )
 """Notebook -> the curated run that it quotes instead: that of the paper's own net."""
 WIDTH = 100
@@ -104,9 +104,9 @@ ANSWERS = {
         "{adaptive | 0 | Interpolated AT, none} % under plain PGD-10. Ten steps are a weak "
         "attack. The standard of notebook 8 leaves "
         "{adaptive_standard | Interpolated AT + MI-OL, ratio 0.6 | standard} % with MI-OL and "
-        "{adaptive_standard | Interpolated AT, - | standard} % bare (an image that is wrong "
-        "without an attack counts as wrong): so few images show no difference, notebook 8 has "
-        "more, of the compact net."
+        "{adaptive_standard | Interpolated AT, - | standard} % bare: these images show no "
+        "difference. (Under it an image that is wrong without an attack counts as wrong.) "
+        "Notebook 8 attacks the compact net on more images."
     ),
     "08_beyond_the_paper": (
         "On mixup, next to nothing: under the worst case MI-OL is right on "

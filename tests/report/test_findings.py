@@ -103,8 +103,8 @@ def test_a_question_has_its_table(tmp_path):
     text = findings.text(tmp_path)
     assert "| `c10_compact` | Mixup | 90.0 | 1.0 | 78.0 | 9.0 | +8.0 [+6.5, +9.5] |\n" in text
     assert "- Mixup keeps 9.0 under PGD-10 with MI-OL, and more with Guo 19.0.\n" in text
-    assert "The runs have a few attacks alone" in text and "worst case" not in text
-    assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 2.0 | PGD-10 | 0.6 | 200 |\n" in text
+    assert "Runs without notebook 08 have a few attacks alone" in text and "worst case" not in text
+    assert "| `c10_compact` | Mixup | Eq. 24, 30 samples | 2.0 | PGD-10 | 0.6 | – | 200 |\n" in text
     assert "| `c10_compact` | Mixup | 0.800 | 0.700 | 0.200 |\n" in text
     assert "| `c10_compact` | ERM | 5,000 | 91.0 [90.0, 92.0] | 0.0 |\n" in text
     assert "| `c10_compact` | AT | 5,000 | 80.0 | 35.0 |\n" in text
@@ -182,8 +182,8 @@ def test_what_an_attacker_who_knows_leaves_is_told_from_08(with_08):
     assert f"{run}Mixup | - | 90.0 | 3.0 | +13.0 [+11.0, +15.0] |\n" in section
     assert f"{run}Mixup + MI-OL | ratio 0.5 | 78.0 | 16.0 | – |\n" in section
     assert f"{run}Mixup + mean image | ratio 0.5 | 80.0 | 5.0 | +11.0 [+9.0, +13.0] |\n" in section
-    assert "| `c100_compact` | Mixup | Eq. 24, 30 samples | 2.0 | PGD-10 | 0.6 | 200 |\n" in section
-    assert "These runs have a few attacks alone" in section
+    assert "| `c100_compact` | Mixup | Eq. 24, 30 samples | 2.0 | PGD-10 | 0.6 | – | 200 |\n" in section
+    assert "Runs without notebook 08 have a few attacks alone" in section
     assert f"{run}Mixup | Eq. 24" not in section, "a run with 08 has the stronger one"
     for line in section.splitlines():
         if line.startswith("|---"):
@@ -223,7 +223,7 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
     standard.write_text(f"row,parameters,clean,standard\n{rows}")
     assert list(findings.answer(folders)["papers_net"]) == ["Mixup"]
     text = " ".join(findings.text(tmp_path).split())
-    assert "alone: Mixup keeps 1.1&nbsp;% with MI-OL and 0.2&nbsp;% bare (200 images)" in text
+    assert "leaves on 200 images: Mixup 1.1&nbsp;% with MI-OL and 0.2&nbsp;% bare. In the" in text
 
 
 def test_the_answer_has_the_worst_case_where_the_compact_run_has_08(tmp_path):
