@@ -105,10 +105,11 @@ class Defended:
 
     @property
     def strongest(self) -> Attack | None:
-        """The worst case, or without 08 the adaptive attack that leaves least."""
+        """The worst case, or without 08 the attack that leaves least; of equals the standard."""
         if self.worst is not None:
             return self.worst
-        return min(self.attacks, key=lambda attack: float(attack.left.split()[0]), default=None)
+        last_first = reversed(self.attacks)
+        return min(last_first, key=lambda attack: float(attack.left.split()[0]), default=None)
 
 
 def defended(run: RunFolder) -> list[Defended]:
