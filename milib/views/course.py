@@ -46,8 +46,9 @@ ANSWERS = {
         "Mixing shrinks the perturbation and moves it to another input; the condition is RIC "
         "(Eq. 10). On the mixup model under PGD-10 its means hold for both modes: F_y rises by "
         "{theory | Delta F_y | MI-PL, Eq. 2} under MI-PL and {theory | Delta F_y | MI-OL, Eq. 2} "
-        "under MI-OL, and F_yhat falls. The decision is seldom right all the same: on "
-        "{theory | MI decides y, % | MI-PL, Eq. 2} % of the images under MI-PL and on "
+        "under MI-OL, and F_yhat falls. The decision is seldom right all the "
+        "same: of the images that the attack turned (Eq. 2), on "
+        "{theory | MI decides y, % | MI-PL, Eq. 2} % under MI-PL and on "
         "{theory | MI decides y, % | MI-OL, Eq. 2} % under MI-OL."
     ),
     "04_oblivious": (
@@ -81,7 +82,8 @@ ANSWERS = {
         "{detection | Mixup, plain confidence | AUC, all}: PGD makes this net too confident. Read "
         "the other way round it has 1 minus that, still less than MI-PL. On "
         "interpolated AT MI-PL has {detection | Interpolated AT, MI-PL | AUC, all}, below one "
-        "half, and plain confidence {detection | Interpolated AT, plain confidence | AUC, all}."
+        "half, and plain confidence {detection | Interpolated AT, plain confidence | AUC, all}. An "
+        "attack that evades MI-PL: notebook 8."
     ),
     "06_tradeoff": (
         "No defense at every price. On mixup, MI-Combined keeps "
@@ -99,14 +101,15 @@ ANSWERS = {
     ),
     "07_adaptive_attacks": (
         "On mixup, nothing: with 30 adaptive samples, Eq. 24 leaves "
-        "{adaptive | 30 | Mixup, eq24} % under MI-OL. On interpolated AT, "
-        "{adaptive | 30 | Interpolated AT, eq24} %; the bare net keeps "
-        "{adaptive | 0 | Interpolated AT, none} % under plain PGD-10. Ten steps are a weak "
-        "attack. The standard of notebook 8 leaves "
-        "{adaptive_standard | Interpolated AT + MI-OL, ratio 0.6 | standard} % with MI-OL and "
-        "{adaptive_standard | Interpolated AT, - | standard} % bare: these images show no "
-        "difference. (Under it an image that is wrong without an attack counts as wrong.) "
-        "Notebook 8 attacks the compact net on more images."
+        "{adaptive | 30 | Mixup, eq24} % under MI-OL. On interpolated AT it leaves "
+        "{adaptive | 30 | Interpolated AT, eq24} %. Ten steps are a weak attack. The standard of "
+        "notebook 8, under which an image that is wrong without an attack counts as wrong, leaves "
+        "{adaptive_standard | Interpolated AT + MI-OL, ratio 0.6 | standard} % there, and "
+        "{adaptive_standard | Interpolated AT, - | standard} % bare. The difference is "
+        "{adaptive_standard | Interpolated AT, - | MI-OL minus this, points} points, its interval "
+        "{adaptive_standard | Interpolated AT, - | MI-OL minus this, points low} to "
+        "{adaptive_standard | Interpolated AT, - | MI-OL minus this, points high}: so few images "
+        "cannot tell. Notebook 8 attacks the compact net on more."
     ),
     "08_beyond_the_paper": (
         "On mixup, next to nothing: under the worst case MI-OL is right on "

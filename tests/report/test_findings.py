@@ -552,14 +552,15 @@ def test_the_words_of_the_findings_are_true_of_the_records():
     assert 0 < ends(worst)[0] < findings.first(oblivious) - 5
     assert ends(gains["Interpolated AT + mean image"][-1])[0] < 0
     _, oblivious, _, standard, worst = gains["Interpolated AT + MI-OL, minus any label"]
-    assert findings.first(oblivious) > 0 > ends(worst)[1]
+    assert ends(oblivious)[0] <= 0 < ends(oblivious)[1] and ends(worst)[1] < 0
     assert ends(standard)[0] < 0 < ends(standard)[1]
     rows = {row["row"]: row for row in compact.table("beyond_rows")}
     at, mixed = rows["AT"], rows["Interpolated AT + MI-OL"]
     assert abs(float(at["standard"]) - float(mixed["standard"])) < 1
     assert float(at["clean"]) > float(mixed["clean"]) + 3
     mi_pl = rows["Interpolated AT + MI-PL"]
-    assert min(float(at["standard"]), float(mi_pl["standard"])) > float(mixed["standard"])
+    low, high = (float(mi_pl[f"MI-OL minus this, points {end}"]) for end in ("low", "high"))
+    assert low < 0 < high
     assert float(mi_pl["clean"]) > float(mixed["clean"]) + 3
     for name, row in rows.items():
         if name.startswith("Mixup"):
@@ -619,9 +620,8 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     )
     assert mixup and findings.first(mixup.left) < 1
     assert interpolated and ends(interpolated.gain)[0] < 0 < ends(interpolated.gain)[1]
-    left, bare = map(findings.first, (interpolated.left, interpolated.bare))
-    told = f"{interpolated.images} images of the paper's net show no gain ({left} %, bare {bare} %)"
-    assert told in readme
+    points = interpolated.gain.replace(" [", " points [")
+    assert f"gains {points} under it on {interpolated.images} images (the paper's net)" in readme
     reached = {cells[0]: cells for cells in beside_paper.reached(of_interpolated_at)}
     assert reached["Interpolated AT"][-1] == "prediction"
     for defense in ("MI-OL", "Guo et al. (2018)"):
@@ -629,7 +629,10 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     compact = RunFolder(paths.reference_root() / "c10_compact")
     under = {row["row"]: row["standard"] for row in compact.table("beyond_rows")}
     at, mi_ol = under["AT"], under["Interpolated AT + MI-OL"]
-    assert f"and plain AT about as much ({at} against {mi_ol} %)" in readme
+    assert f"plain AT, cleaner, has {at} % to its {mi_ol} %" in readme
+    assert under["Mixup + MI-OL"] == "0.0"
+    gain = {cells[0]: cells for cells in beyond_cells.gains(compact)}["Interpolated AT + MI-OL"][4]
+    assert ends(gain)[0] > 0 and f"{gain} on 200 (the compact net)" in readme
     assert float(at) >= float(mi_ol)
     met = [int(row["images"]) for row in compact.table("beyond_battery")]
     assert max(met) == 200 and max(n for n in met if n < 200) == 66
