@@ -46,9 +46,9 @@ ANSWERS = {
         "Mixing shrinks the perturbation and moves it to another input; the condition is RIC "
         "(Eq. 10). On the mixup model under PGD-10 its means hold for both modes: F_y rises by "
         "{theory | Delta F_y | MI-PL, Eq. 2} under MI-PL and {theory | Delta F_y | MI-OL, Eq. 2} "
-        "under MI-OL, and F_yhat falls. The decision is seldom right all the "
-        "same: of the images that the attack turned (Eq. 2), on "
-        "{theory | MI decides y, % | MI-PL, Eq. 2} % under MI-PL and on "
+        "under MI-OL, and F_yhat falls. The decision is seldom right all the same: of the images "
+        "that the attack turned (Eq. 2), on {theory | MI decides y, % | MI-PL, Eq. 2} % under "
+        "MI-PL and on "
         "{theory | MI decides y, % | MI-OL, Eq. 2} % under MI-OL."
     ),
     "04_oblivious": (
