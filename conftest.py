@@ -1,4 +1,4 @@
-"""An outputs folder of its own for every pytest run; at the root, so that `--nbval` loads it."""
+"""Every pytest run has its own outputs and no GPU; at the root, so that `--nbval` loads it."""
 
 import os
 import shutil
@@ -19,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "nbval"):  # absent where the library alone is installed
         config.option.nbval_current_env = True
         config.option.nbval_sanitize_with = str(SANITIZE)
+    if config.option.markexpr != "gpu":  # stored outputs and expected values are a CPU's
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     configuration.set_hypothesis_home_dir(Path(os.environ["MILIB_OUTPUTS"]) / "hypothesis")
 
 

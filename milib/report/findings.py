@@ -117,6 +117,7 @@ def described(run: RunFolder) -> dict:
         "residuals": results.residuals(run),
         "table3": results.table3(run),
         "printed_sigma": [row for row in run.table("paired") if "(sigma " in row["row"]],
+        "clean": {row["row"]: row["clean"] for row in run.table("oblivious")},
         "tested": tested(run),
         "by_verdict": by_verdict(run),
         "choices": results.choices(run),

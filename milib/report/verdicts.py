@@ -137,11 +137,26 @@ def gains(run: RunFolder, claim: dict) -> list[str]:
         rows = [row_name({"model": model, "defense": "mi_ol"}) for model in pair]
         told = [f"{row} ({chosen[row]}, {clean[row]} % clean)" for row in rows]
         found.append(f"measured with {' and '.join(told)}")
+    return found + [f"{where}: {line(entry, {})}" for where, entry in at_one_ratio(run, claim)]
+
+
+def at_one_ratio(run: RunFolder, claim: dict) -> list[tuple[str, Comparison]]:
+    """A claim on gains, with both nets of a pair at each ratio at which both were measured.
+
+    - run: the run's folder.
+    - claim: from `judged`.
+
+    Returns what each comparison is made with, and the comparison; none for other claims.
+    """
+    if claim["statistic"] != "gains_more":
+        return []
+    found = []
+    for pair in claim["of"]["pairs"]:
         found += _gains_at_one_ratio(run, pair)
     return found
 
 
-def _gains_at_one_ratio(run: RunFolder, pair: list[str]) -> list[str]:
+def _gains_at_one_ratio(run: RunFolder, pair: list[str]) -> list[tuple[str, Comparison]]:
     bare = {model: scored(run, model, "none") for model in pair}
     defended = {model: scored(run, model, "mi_ol") for model in pair}
     found = []
@@ -154,8 +169,7 @@ def _gains_at_one_ratio(run: RunFolder, pair: list[str]) -> list[str]:
             accuracy = correct(record["cells"]["clean"], record["labels"]).mean()
             accuracies.append(f"{100 * accuracy:.1f}")
         for entry in comparisons.gains_more({"scores": scores}, [pair]):
-            where = f"both at ratio {ratio}, {' and '.join(accuracies)} % clean"
-            found.append(f"{where}: {line(entry, {})}")
+            found.append((f"both at ratio {ratio}, {' and '.join(accuracies)} % clean", entry))
     return found
 
 
@@ -182,7 +196,7 @@ def cell(run: RunFolder, claim: dict | None) -> str:
     - claim: from `judged`; None where the run has not judged it.
 
     Brackets count the comparisons where not all of them hold, and give another verdict that more
-    images would lead to.
+    images, or gains at one ratio, would lead to.
     """
     if claim is None or not claim["comparisons"]:
         return ""
@@ -192,8 +206,11 @@ def cell(run: RunFolder, claim: dict | None) -> str:
         told = [f"{each[name]} {word}" for name, word in claims.VERDICTS.items() if each[name]]
         notes.append(", ".join(told))
     count, more = on_more_images(run, claim)
-    if more and (other := claims.verdict(more, claim["margin"])) != claim["verdict"]:
-        notes.append(f"{count:,} images: {other}")
+    asked = {f"{count:,} images": more}
+    asked["at one ratio"] = [entry for _, entry in at_one_ratio(run, claim)]
+    for how, entries in asked.items():
+        if entries and (other := claims.verdict(entries, claim["margin"])) != claim["verdict"]:
+            notes.append(f"{how}: {other}")
     return claim["verdict"] + (f" ({'; '.join(notes)})" if notes else "")
 
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import chaos
 import chaos_cases
 import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
 @pytest.fixture(scope="module")

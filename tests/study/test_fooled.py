@@ -1,6 +1,7 @@
 """What a run reads is what was asked for: weights, code and commit that are others are refused."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -346,7 +347,10 @@ def test_meaning_does_not_depend_on_pythons_version(monkeypatch):
 
 def git(folder, *words: str) -> str:
     command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    own = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull}  # a user's hooks and signatures stay away
+    return subprocess.run(
+        command, cwd=folder, env=own, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def project(folder, monkeypatch):

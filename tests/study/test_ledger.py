@@ -137,6 +137,7 @@ def clone(copy: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("timeout"), reason="needs the command timeout")
 def test_every_command_of_the_ledger_runs(tmp_path):
     copy, out = tmp_path / "a clone", tmp_path / "out"
     clone(copy)

@@ -110,7 +110,7 @@ def test_missing_weights_on_a_cpu(tmp_path):
     models = "erm, mixup, at, interpolated_at"
     for word in ("'c100'", models, "machine with CUDA", "-p max_hours", "-p epochs 1"):
         assert word in last_line(done), last_line(done)
-    told = r"this CPU takes about [\d.]+ (min|h|days): "
+    told = r"this CPU takes about [\d.]+ (s|min|h|days): "
     assert re.search(told, last_line(done)), last_line(done)
 
 
