@@ -208,6 +208,8 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
     shutil.copytree(REFERENCE / "c10_compact", tmp_path / "c10_500")
     notes = tmp_path / "c10_500" / "run.json"
     notes.write_text(notes.read_text().replace('"run": "c10_compact"', '"run": "c10_500"'))
+    standard = tmp_path / "c10_500" / "tables" / "adaptive_standard.csv"
+    standard.unlink()
     folders = findings.runs(tmp_path)
     found, (more_images, fewer) = findings.answer(folders), folders[:2]
     assert (more_images.name, fewer.name) == ("c10", "c10_500")
@@ -220,7 +222,6 @@ def test_a_net_and_a_claim_of_two_runs_count_once_in_the_answer(tmp_path):
     assert found["paper_net"] != findings.tested(fewer), "c10's verdicts come first"
     assert list(found["auc"]) == ["c10_500", "c10_compact"] and found["papers_net"] == {}
     rows = "Mixup,-,90.0,0.2\nMixup + MI-OL,ratio 0.5,80.0,1.1\n"
-    standard = tmp_path / "c10_500" / "tables" / "adaptive_standard.csv"
     standard.write_text(f"row,parameters,clean,standard\n{rows}")
     assert list(findings.answer(folders)["papers_net"]) == ["Mixup"]
     text = " ".join(findings.text(tmp_path).split())
