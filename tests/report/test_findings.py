@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from milib import files
+from milib import files, statistics
 from milib.errors import UserError
 from milib.report import beside_paper, beyond_cells, findings, results, trainings, verdicts
 from milib.report.run_folder import RunFolder
 from milib.study import params, paths
 from milib.study.claims import Comparison
-from milib.study.rows import row_name
+from milib.study.rows import accuracy, correct, row_name
 from milib.study.rules import claims_table
 from milib.study.store import Store
 from milib.views.beyond_tables import MAIN
@@ -596,6 +596,21 @@ def test_the_words_on_detection_are_true_of_the_records():
     for found in of_adversarial:
         with_mi = max(float(found["MI-PL"]), float(found["MI-OL"]))
         assert with_mi < 0.5 < float(found["plain confidence"])
+
+
+@pytest.mark.parametrize("name", ["c10_compact", "c10_500"])
+@pytest.mark.parametrize("model", ["mixup", "interpolated_at"])
+def test_the_published_attack_is_weaker_than_eq24_and_not_shown_stronger_than_pgd(name, model):
+    """What notebook 07 says of CIFAR-10."""
+    run, right = RunFolder(REFERENCE / name), {}
+    for form in ("as_published", "eq24"):
+        [record] = verdicts.records(run, f"adaptive-{model}-{form}-30")
+        right[form] = correct(record["result"]["cell"], record["result"]["labels"])
+    published = right["as_published"]
+    assert statistics.mean_interval(published - right["eq24"])[1] > 0
+    for record in verdicts.scored(run, model, "mi_ol").values():
+        oblivious = accuracy(record, "untargeted_pgd10")[: len(published)]
+        assert statistics.mean_interval(published - oblivious)[2] > 0
 
 
 @pytest.mark.parametrize("cell", ["high", "nan", "inf", "1,2"])
