@@ -4,6 +4,7 @@ import csv
 import filecmp
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shutil
@@ -144,6 +145,12 @@ def test_the_tracked_tree_stays_small():
         if not name.startswith(("outputs/reference/c10/check", "outputs/reference/c100/check")):
             total += (ROOT / name).stat().st_size if (ROOT / name).is_file() else 0
     assert total < 30 * 2**20
+
+
+def test_tests_see_no_gpu(request):
+    if request.config.option.markexpr == "gpu":
+        pytest.skip("asked for those that need one")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_the_readme_is_short():

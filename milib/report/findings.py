@@ -62,7 +62,7 @@ def by_verdict(run: RunFolder) -> dict[str, list[tuple[dict, list[str]]]]:
 
     - run: the run's folder.
     """
-    clean = {row["row"]: float(row["clean"]) for row in run.table("oblivious")}
+    clean = verdicts.clean_accuracy(run)
     judged = verdicts.judged(run).values()
     found: dict[str, list] = {}
     for verdict in claims.VERDICTS:
@@ -117,7 +117,7 @@ def described(run: RunFolder) -> dict:
         "residuals": results.residuals(run),
         "table3": results.table3(run),
         "printed_sigma": [row for row in run.table("paired") if "(sigma " in row["row"]],
-        "clean": {row["row"]: row["clean"] for row in run.table("oblivious")},
+        "clean": verdicts.clean_accuracy(run),
         "tested": tested(run),
         "by_verdict": by_verdict(run),
         "choices": results.choices(run),

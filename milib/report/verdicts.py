@@ -34,6 +34,14 @@ def judged(run: RunFolder) -> dict[str, dict]:
     return found
 
 
+def clean_accuracy(run: RunFolder) -> dict[str, float]:
+    """Row of notebook 04 -> its clean accuracy in percent.
+
+    - run: the run's folder.
+    """
+    return {row["row"]: float(row["clean"]) for row in run.table("oblivious")}
+
+
 def compared(claim: dict) -> list[Comparison]:
     """The comparisons of a judged claim.
 
@@ -130,12 +138,12 @@ def gains(run: RunFolder, claim: dict) -> list[str]:
     """
     if claim["statistic"] != "gains_more" or not claim["comparisons"]:
         return []
-    clean = {row["row"]: f"{float(row['clean']):.1f}" for row in run.table("oblivious")}
+    clean = clean_accuracy(run)
     chosen = {row["row"]: row["parameters"] for row in run.table("parameters")}
     found = []
     for pair in claim["of"]["pairs"]:
         rows = [row_name({"model": model, "defense": "mi_ol"}) for model in pair]
-        told = [f"{row} ({chosen[row]}, {clean[row]} % clean)" for row in rows]
+        told = [f"{row} ({chosen[row]}, {clean[row]:.1f} % clean)" for row in rows]
         found.append(f"measured with {' and '.join(told)}")
     return found + [f"{where}: {line(entry, {})}" for where, entry in at_one_ratio(run, claim)]
 

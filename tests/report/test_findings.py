@@ -664,10 +664,7 @@ def test_the_records_bear_out_what_the_readme_says_in_words():
     assert "slow ones: at most 66 images" in readme and "worst case, 200 images" in readme
     gains = compact.table("beyond_gains")
     [any_label] = [row for row in gains if row["comparison"].endswith("minus any label")]
-    assert float(any_label["standard, points low"]) < 0 < float(any_label["standard, points high"])
-    second = "Mixup + Gaussian noise (sigma 0.04)"
-    held = {
-        name: {row["row"] for row in of_mixup.table(name)}
-        for name in ("oblivious", "against_paper")
-    }
-    assert second in held["oblivious"] - held["against_paper"]
+    for attack in ("standard", "worst case"):
+        assert float(any_label[f"{attack}, points low"]) <= 0
+        assert float(any_label[f"{attack}, points"]) <= 0
+    assert float(any_label["standard, points high"]) > 0, "cannot be told from MI-OL"

@@ -270,10 +270,10 @@ def test_jobs_of_a_machine_take_free_gpus(tmp_path, monkeypatch):
     with ExitStack() as first, ExitStack() as second, ExitStack() as third:
         assert job.free_gpu(first, parent) == "GPU-a"
         assert job.free_gpu(second, parent) == "GPU-b"
-        freed = threading.Timer(0.1, first.close)  # the third waits
-        freed.start()
-        assert job.free_gpu(third, parent) == "GPU-a"
-        freed.join()
+        freed = threading.Event()
+        first.callback(freed.set)  # at its end, before the GPU is free
+        threading.Timer(0.1, first.close).start()
+        assert job.free_gpu(third, parent) == "GPU-a" and freed.is_set(), "the third waits"
         with ExitStack() as orphan:
             assert job.free_gpu(orphan, parent + 1) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")

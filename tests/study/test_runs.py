@@ -110,8 +110,10 @@ def test_missing_weights_on_a_cpu(tmp_path):
     models = "erm, mixup, at, interpolated_at"
     for word in ("'c100'", models, "machine with CUDA", "-p max_hours", "-p epochs 1"):
         assert word in last_line(done), last_line(done)
-    told = r"this CPU takes about [\d.]+ (s|min|h|days): "
-    assert re.search(told, last_line(done)), last_line(done)
+    told = re.search(r"this CPU takes about ([\d.]+) (s|min|h|days): ", last_line(done))
+    assert told, last_line(done)
+    unit = {"s": 1, "min": 60, "h": 3600, "days": 86400}[told[2]]
+    assert float(told[1]) * unit > 3600 * long["max_hours"], "what is refused takes longer"
 
 
 @pytest.mark.slow

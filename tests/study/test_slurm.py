@@ -67,7 +67,7 @@ def make_study(project: Path, runs: str, **changed) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=1800,
+        timeout=900,
     )
 
 
